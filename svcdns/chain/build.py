@@ -19,6 +19,7 @@ from svcdns.chain.tracing import count_for_samplers, sampler_of
 from svcdns.corefile.blocks import Position, ServerKey
 from svcdns.corefile.transports import PROTOCOLS
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.closest_encloser import Encloser, FindEncloser
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, check_names, check_plugin, overrides
@@ -68,14 +69,14 @@ class BuiltBlock:
 class Chains:
     """The plugin chains and listeners of one Corefile.
 
-    `slow_blocks` has a line with the reason for each block that forwards queries without the fast path.
+    `slow_blocks` has the zones of each block that forwards queries without the fast path, and the reason.
     """
 
     hooks: HookCaller
     blocks: list[BuiltBlock] = field(default_factory=list)
     listeners: dict[ListenerKey, Listener] = field(default_factory=dict)
     handlers: list[Plugin] = field(default_factory=list)
-    slow_blocks: list[str] = field(default_factory=list)
+    slow_blocks: list[tuple[str, str]] = field(default_factory=list)
 
     def start(self) -> None:
         """Starts the plugins, in chain order."""
@@ -138,8 +139,8 @@ def build(
             for route in listener.all_routes:
                 listener.candidates.setdefault(route.zone, []).append(route)
                 if route.fast_path is not None:
-                    text = "forwarded queries take no fast path, because of view in a block of the same listener"
-                    chains.slow_blocks.append(f"{route.zone_text}: {text}")
+                    text = "a block of the same listener has view"
+                    chains.slow_blocks.append((route.zone_text, text))
         listener.notified = tuple(
             hooks.wrapped(one.name, False, one.notified) for one in listener.handlers if overrides(one, "notified")
         )
@@ -187,7 +188,7 @@ def _build_block(
     cold_path = _cold_path(handlers, hooks, observing)
     fast_path, reason = _fast_path(handlers, hooks, observing)
     if reason:
-        chains.slow_blocks.append(f"{' '.join(block.zones)}: {reason}")
+        chains.slow_blocks.append((" ".join(block.zones), reason))
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
     providers, metadata_zones = _providers(block, handlers, hooks)
     sampler = sampler_of(block, handlers, load, hooks, join, _end)
@@ -303,7 +304,7 @@ def _made(plugin: type[Plugin], options: object, environment: Environment) -> Pl
     except SvcdnsError:
         raise
     except Exception as error:
-        log.debug("plugin/%s: __init__ failed", plugin.name, exc_info=error)
+        log.debug(LogLine("a plugin's __init__ failed", plugin=plugin.name), exc_info=error)
         raise HookError(_position(environment.block), plugin.name, "__init__", error) from error
     check_names(made, getattr(made, "__dict__", ()))
     return made
@@ -381,9 +382,7 @@ def _fast_path(
     if refusing:
         return (
             None,
-            f"forwarded queries take no fast path, because of {', '.join(reversed(refusing))}"
-            if fast_path.forwards
-            else "",
+            f"plugins that do not support it: {', '.join(reversed(refusing))}" if fast_path.forwards else "",
         )
     return (None if fast_path.ask is None else fast_path), ""
 

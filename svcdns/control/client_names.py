@@ -18,6 +18,7 @@ from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import Pod
 from svcdns.cluster.watch_options import WatchOptions
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 
 if TYPE_CHECKING:
     from svcdns.sources.api.client import RequestObserver
@@ -113,4 +114,4 @@ async def follow_pods(names: ClientNames, options: WatchOptions, log: logging.Lo
             await source.configure()
             await source.follow(names.apply)
     except SvcdnsError as error:
-        log.error("traffic: clients are not named: %s", error)
+        log.error(LogLine("traffic: clients are not named", error=error))

@@ -28,6 +28,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
 from svcdns.eventloop.time_slice import TimeSlice
 from svcdns.feed.frames import SourceKinds
+from svcdns.log_line import LogLine
 from svcdns.plugins.kubernetes.metrics import PROGRAMMING_DURATION, RECEIVED, REST_DURATION, REST_REQUESTS, VIEW_AGE
 from svcdns.sources.api.resources import QUALIFIED
 from svcdns.sources.change_source import ChangeSource
@@ -173,7 +174,7 @@ class ClusterViews:
             try:
                 origin = await self._sources[number].origin()
             except SvcdnsError as error:
-                self._log.error("no snapshot is written: %s", error)
+                self._log.error(LogLine("no snapshot is written", error=error))
                 return
             self._writers[number] = SnapshotWriter(
                 self.by_number[number], options, origin, encoded, lambda: self._now() - self.age(number), self._counters, self._log,

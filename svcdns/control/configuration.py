@@ -28,6 +28,7 @@ from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import load
 from svcdns.corefile.transports import OVER_QUIC, PROTOCOLS, TLS_REQUIRED
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.settings import EventCommand, HttpPage, ReloadInterval, Settings
 from svcdns.telemetry.logging import plugin_logger
 
@@ -235,7 +236,8 @@ def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[st
             if key.transport in TLS_REQUIRED:
                 text += ": a directive 'tls CERT KEY' was expected in its block"
                 raise CorefileError(key.position, text)
-            log.warning("%s:%d: %s: queries come in clear text", key.position.file, key.position.line, text)
+            place, name = f"{key.position.file}:{key.position.line}", f"{key.transport}://{key.zone}:{key.port}"
+            log.warning(LogLine("a key has no certificate: queries come in clear text", position=place, key=name))
         plugin = _certifying(block)
         unverified = [key for key in block.keys if key.transport in OVER_QUIC]
         if plugin and block.settings[plugin].verifies_clients and unverified:
@@ -243,8 +245,10 @@ def check_certificates(plans: tuple[BlockPlan, ...], hosts: Sequence[Sequence[st
             raise CorefileError(_position(block, plugin), text)
         if plugin and all(key.transport == "dns" for key in block.keys):
             position = _position(block, plugin)
-            text = "%s:%d: the block has no key of a transport with TLS, so that its certificate is not used"
-            plugin_logger(plugin).warning(text, position.file, position.line)
+            place = f"{position.file}:{position.line}"
+            plugin_logger(plugin).warning(
+                LogLine("the block has no key of a transport with TLS: its certificate is not used", position=place)
+            )
 
 
 def _certifying(block: BlockPlan) -> str:

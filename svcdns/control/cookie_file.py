@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.cookie_secrets import MAX_SECRETS, SECRET_SIZE, write_secrets
 
@@ -39,13 +40,15 @@ async def follow(path: Path, page: memoryview, calls: BlockingCalls, interval: f
             secrets = parse(await calls.run(f"the cookie secrets in {path}", path.read_text))
         except (SvcdnsError, OSError, ValueError) as error:
             if str(error) != failure:
-                log.error("%s: %s; other secrets stay in use", VARIABLE, error)
+                log.error(
+                    LogLine("cookie secrets are not used; other secrets stay in use", variable=VARIABLE, error=error)
+                )
             failure = str(error)
         else:
             failure = ""
             if secrets != before:
                 write_secrets(page, secrets)
-                log.info("%s: %d cookie secrets are in use", VARIABLE, len(secrets))
+                log.info(LogLine("cookie secrets are in use", variable=VARIABLE, secrets=len(secrets)))
             before = secrets
         await asyncio.sleep(interval)
 

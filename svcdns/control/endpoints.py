@@ -18,6 +18,7 @@ from svcdns.control.info_metrics import HEALTH_DURATION, HEALTH_FAILURES
 from svcdns.control.page_sockets import Address, PageSockets
 from svcdns.control.unix_sockets import path_of
 from svcdns.control.workers import Workers
+from svcdns.log_line import LogLine
 from svcdns.process.shared_memory import State
 from svcdns.telemetry.counters import Counters
 from svcdns.telemetry.logging import plugin_logger
@@ -89,9 +90,8 @@ class Pages:
                 and self._http.listens(address)
             ):
                 self._free.add(address)
-                log.info(
-                    "%s: listening on port %d, as the Corefile has none", *sorted(paths)[:1], self._http.port(address)
-                )
+                first, port = min(paths), self._http.port(address)
+                log.info(LogLine("a page has a free port, as the Corefile has none", page=first, port=port))
 
     async def unready(self) -> None:
         """Stops serving /ready: during a stop, the Pod must not get new clients."""
@@ -143,18 +143,20 @@ class Pages:
     async def _check_once(self, address: Address) -> None:
         host, port = address[0], self._http.port(address)
         shown = f"[{host}]" if ":" in host else host or "127.0.0.1"
+        uri = f"http://{shown if host else 'localhost'}:{port}{HEALTH}"
         began = time.monotonic()
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await _request(host or "127.0.0.1", port, f"{shown}:{port}")
         except OSError as error:
             self._counters.count(HEALTH_FAILURES)
-            plugin_logger("health").warning("Local health request failed: %s", str(error) or "timed out")
+            reason = str(error) or "timed out"
+            plugin_logger("health").warning('Local health request to "%s" failed: %s', uri, reason)
             return
         took = time.monotonic() - began
         self._counters.observe(HEALTH_DURATION, self._counters.cell(HEALTH_DURATION), took)
         if took > SLOW:
-            plugin_logger("health").warning("Local health request took more than 1s: %.3fs", took)
+            plugin_logger("health").warning('Local health request to "%s" took more than 1s: %.3fs', uri, took)
 
 
 async def _request(host: str, port: int, shown: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
 from svcdns.control.page_sockets import NONE_OPTIONAL, Address, HttpListenError, Optional, PageSockets, listen
 from svcdns.control.unix_sockets import path_of
+from svcdns.log_line import LogLine
 
 Reply = Response | Coroutine[Any, Any, Response]
 Page = Callable[[Request], Reply]
@@ -115,7 +116,7 @@ async def _guarded(request: Request, making: Coroutine[Any, Any, Response]) -> R
 
 def _failed(request: Request) -> Response:
     """Logs the exception that is being handled. Returns the response with status 500."""
-    log.exception("The page %s cannot be made", request.path)
+    log.exception(LogLine("a page cannot be made", page=request.path))
     return Response(b"500 internal server error\n", 500)
 
 

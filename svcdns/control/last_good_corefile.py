@@ -22,6 +22,7 @@ import msgspec
 from svcdns import __version__
 from svcdns.corefile.blocks import Corefile
 from svcdns.errors import UNDECODABLE, SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.process.atomic_file import replace_file
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -76,7 +77,7 @@ class LastGoodCorefile:
 
     def refused(self, reason: SvcdnsError) -> None:
         """Logs why the saved Corefile cannot be used."""
-        log.error("the last good Corefile cannot be used: %s", reason)
+        log.error(LogLine("the last good Corefile cannot be used", error=reason))
 
     def takes_over(self, saved: SavedCorefile, error: SvcdnsError) -> None:
         """Logs that the saved Corefile is used because the present one has the error `error`.
@@ -84,7 +85,7 @@ class LastGoodCorefile:
         Sets the metric `svcdns_corefile_fallback` to 1.
         """
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(saved.time))
-        log.error("Corefile: %s; serving the last good Corefile, of %s", error, when)
+        log.error(LogLine("serving the last good Corefile", saved=when, error=error))
         self._counters.set(self._counters.cell(FALLBACK), 1)
         self.serves = True
 
@@ -109,7 +110,7 @@ class LastGoodCorefile:
             try:
                 await self._calls.run(f"the state folder {path.parent}", write, path, corefile, time.time())
             except SvcdnsError as error:
-                log.warning("%s", error)
+                log.warning(LogLine("the Corefile is not saved", error=error))
 
     async def stop(self) -> None:
         """Stops waiting for a write that has not finished."""

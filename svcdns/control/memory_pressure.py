@@ -18,6 +18,7 @@ from typing import Final
 import psutil
 
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.process.heap import release_free_memory
 from svcdns.process.memory_cgroup import MemoryGroup, Usage
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -119,12 +120,10 @@ class MemoryBudget:
         if usage.working_set >= SHRINK * usage.limit:
             if self._share > SMALLEST and now - self._stepped >= STEP:
                 self._set(self._share / 2, "shrink", now)
-                log.warning(
-                    "%s: answer tables and caches shrink to %s of their usual size", _shown(usage), _part(self._share)
-                )
+                log.warning(LogLine("memory: answer tables and caches shrink", share=self._share, **_fields(usage)))
         elif usage.working_set < ALLOW * usage.limit and self._share < 1 and now - self._stepped >= GROW:
             self._set(self._share * 2, "allow", now)
-            log.info("%s: answer tables and caches may have %s of their usual size", _shown(usage), _part(self._share))
+            log.info(LogLine("memory: answer tables and caches may grow", share=self._share, **_fields(usage)))
 
     def _set(self, share: float, action: str, now: float) -> None:
         self._share, self._stepped = share, now
@@ -138,10 +137,13 @@ class MemoryBudget:
     def _request_restart(self, usage: Usage) -> None:
         self._stays_until = self._clock() + STAY
         own = self._own()
-        remark = "; other processes have the most of it" if own * _PART < usage.working_set else ""
+        others = own * _PART < usage.working_set
         log.error(
-            "%s: control, with %s of private memory, is restarted; workers go on%s", _shown(usage), _mib(own), remark
-        )
+            LogLine(
+                "memory: control is restarted; workers go on",
+                private_mib=_mib(own), others_have_most=others, **_fields(usage),
+            )
+        )  # fmt: skip
         self._counters.count(PRESSURE, "restart")
         self._restart()
 
@@ -151,13 +153,10 @@ def own_memory() -> int:
     return int(psutil.Process().memory_full_info().uss)
 
 
-def _shown(usage: Usage) -> str:
-    return f"memory: {_mib(usage.working_set)} of {_mib(usage.limit)} in use ({usage.working_set * 100 // max(1, usage.limit)} %)"
+def _fields(usage: Usage) -> dict[str, int]:
+    percent = usage.working_set * 100 // max(1, usage.limit)
+    return {"used_mib": _mib(usage.working_set), "limit_mib": _mib(usage.limit), "used_percent": percent}
 
 
-def _mib(octets: int) -> str:
-    return f"{octets / 2**20:.0f} MiB"
-
-
-def _part(share: float) -> str:
-    return "all" if share >= 1 else f"1/{round(1 / share)}"
+def _mib(octets: int) -> int:
+    return round(octets / 2**20)

@@ -16,6 +16,7 @@ from typing import Final
 
 from svcdns.control.unix_sockets import UnixListener, path_of
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 
 Address = tuple[str, int]
 """A host name or an IP address, and a port. An empty host means all addresses of the machine.
@@ -89,7 +90,7 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
         text = f"listen {place}: bind: {reason.lower()}"
         if address not in optional:
             raise HttpListenError(text) from error
-        log.error("%s: %s", optional[address], text)
+        log.error(LogLine("a page has no listener", user=optional[address], error=text))
         return []
     return out
 

@@ -18,6 +18,7 @@ from svcdns import plugins
 from svcdns.chain.plan import BlockPlan
 from svcdns.corefile.blocks import Position
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import contents
 from svcdns.plugin_api.errors import HookError
 from svcdns.process.blocking_io import BlockingCalls
@@ -94,7 +95,7 @@ class PluginFiles(NamedTuple):
         except SvcdnsError:
             raise
         except Exception as error:
-            log.debug("plugin/%s: watch failed", self.plugin, exc_info=True)
+            log.debug(LogLine("a hook failed", plugin=self.plugin, hook="watch"), exc_info=True)
             raise HookError(self.position, self.plugin, "watch", error) from error
 
     def _data(self, hook: str, known: PluginData) -> dict[DataKey, bytes]:
@@ -109,7 +110,7 @@ class PluginFiles(NamedTuple):
         except SvcdnsError:
             raise
         except Exception as error:
-            log.debug("plugin/%s: %s failed", self.plugin, hook, exc_info=True)
+            log.debug(LogLine("a hook failed", plugin=self.plugin, hook=hook), exc_info=True)
             raise HookError(self.position, self.plugin, hook, error) from error
 
 
@@ -210,7 +211,7 @@ class Refresher:
                 await files.watch(source, publish)
             except SvcdnsError as error:
                 self._failed(error)
-                log.error("%s; the data that were received before stay in use", error)
+                log.error(LogLine("no new data; the data that were received before stay in use", error=error))
             await asyncio.sleep(RETRY)
 
     async def _follow(self, files: PluginFiles) -> None:
@@ -226,7 +227,9 @@ class Refresher:
             except SvcdnsError as error:
                 self._failed(error)
                 if str(error) != last_error:
-                    log.error("%s; the content that was read before stays in use", error)
+                    log.error(
+                        LogLine("a file cannot be read; the content that was read before stays in use", error=error)
+                    )
                 last_error = str(error)
                 await asyncio.sleep(min(interval, RETRY))
                 continue

@@ -44,11 +44,13 @@ from svcdns.control.reload_log import ReloadLog
 from svcdns.control.setups import Options, Setups
 from svcdns.control.traffic_samples import TrafficSamples
 from svcdns.control.workers import Workers
+from svcdns.corefile.arguments import split_warning
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import CorefileMissingError
 from svcdns.errors import SvcdnsError
 from svcdns.feed.format import handover_format
 from svcdns.feed.frames import Configure
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.errors import HookError
 from svcdns.plugin_api.hooks import PANICS
 from svcdns.process.blocking_io import BlockingCalls
@@ -299,8 +301,7 @@ class Control:
         if not self._last_good.serves:
             await self._last_good.save(setup.written)
         note_plugins(self._counters, setup)
-        for line in setup.warnings:
-            log.warning("%s", line)
+        self._log_warnings(setup)
         if not self._options.quiet and not self._options.again:
             for line in (*setup.zones, f"svcdns-{__version__}"):
                 sys.stdout.write(line + "\n")
@@ -356,7 +357,7 @@ class Control:
             messages = self._channel.receive()
         except ChannelClosedError as error:
             if isinstance(error, ChannelBrokenError):
-                log.error("ending, as the supervisor's messages cannot be read: %s", error)
+                log.error(LogLine("ending, as the supervisor's messages cannot be read", error=error))
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._exit_requested.set()
             return
@@ -454,7 +455,7 @@ class Control:
             try:
                 self._workers.update(setup.data)
             except FrameTooLargeError as error:
-                log.error("changed files of a plugin are not used: %s", error)
+                log.error(LogLine("changed files of a plugin are not used", error=error))
             else:
                 self._setup = setup
 
@@ -480,8 +481,7 @@ class Control:
         self._refresher.follow(plugin_files(setup.plans))
         note_version(self._counters, setup)
         await self._last_good.save(setup.written)
-        for line in setup.warnings:
-            log.warning("%s", line)
+        self._log_warnings(setup)
         if setup.reload is not None:
             self._reload_log.info("Running configuration SHA512 = %s", setup.corefile.digest)
         self._reloads.loaded()
@@ -512,9 +512,11 @@ class Control:
         note_plugins(self._counters, setup)
         if setup.workers != self._workers.count:
             log.warning(
-                "multisocket: %d workers from the next start on; a reload keeps the %d there are",
-                setup.workers,
-                self._workers.count,
+                LogLine(
+                    "multisocket: a reload does not change the number of workers",
+                    workers=self._workers.count,
+                    workers_of_next_start=setup.workers,
+                )
             )
 
     def _event(self, event: str) -> asyncio.Task[None] | None:
@@ -572,6 +574,16 @@ class Control:
     def _request_restart(self) -> None:
         with contextlib.suppress(ChannelClosedError):
             self._channel.send({"op": "restart"})
+
+    @staticmethod
+    def _log_warnings(setup: Setup) -> None:
+        for line in setup.warnings:
+            found, text = split_warning(line)
+            if found is None:
+                log.warning(line)
+            else:
+                place = f"{found.file}:{found.line}:{found.column}"
+                log.warning(LogLine("a warning about the Corefile", position=place, warning=text))
 
     @staticmethod
     def _apply_debug(setup: Setup) -> None:

@@ -18,6 +18,7 @@ from svcdns.control.plugin_data import PluginData, gather_in_threads, plugin_fil
 from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.load import load
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.telemetry.logging import RepeatedWarnings
 
@@ -77,7 +78,9 @@ class Setups:
                 if not self._options.again:
                     raise
                 if str(error) != logged:
-                    log.error("Corefile: %s; the workers serve the chains that they have", error)
+                    log.error(
+                        LogLine("the Corefile is not used; the workers serve the chains that they have", error=error)
+                    )
                 logged = str(error)
                 await asyncio.sleep(RETRY)
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from svcdns import __version__
 from svcdns.cluster.watch_options import SnapshotOptions
 from svcdns.control.cluster_view import ClusterView
+from svcdns.log_line import LogLine
 from svcdns.plugins.kubernetes.metrics import SNAPSHOT_LOADS, SNAPSHOT_WRITES
 from svcdns.process.blocking_io import WARN_AFTER, in_thread, start
 from svcdns.sources import snapshot_file
@@ -75,22 +76,21 @@ class SnapshotWriter:
                 self._check_age(found)
         except (SnapshotError, TimeoutError) as error:
             reason = str(error) or f"it could not be read within {TIMEOUT:g} s"
-            self._log.warning("snapshot %s is not used: %s", self.path, reason)
+            self._log.warning(LogLine("the snapshot is not used", path=self.path, error=reason))
             self._counters.count(SNAPSHOT_LOADS, "refused")
             return None
         if found is None:
-            self._log.info("there is no snapshot %s yet", self.path)
+            self._log.info(LogLine("there is no snapshot yet", path=self.path))
             self._counters.count(SNAPSHOT_LOADS, "missing")
             return None
         objects = sum(map(len, found.objects.values()))
         age = self._now() - found.confirmed
-        shown = f"confirmed {age:.0f} s ago" if age >= 0 else "confirmed at a time in the future"
         self._log.warning(
-            "serving %d objects from the snapshot %s, %s, until the API server has been listed",
-            objects,
-            self.path,
-            shown,
-        )
+            LogLine(
+                "serving from the snapshot until the API server has been listed",
+                objects=objects, path=self.path, age_seconds=round(age),
+            )
+        )  # fmt: skip
         self._counters.count(SNAPSHOT_LOADS, "used")
         return found
 
@@ -155,7 +155,7 @@ class SnapshotWriter:
         self._counters.count(SNAPSHOT_WRITES, "done")
         if self._last_error:
             self._last_error = ""
-            self._log.info("the snapshot %s is written again", self.path)
+            self._log.info(LogLine("the snapshot is written again", path=self.path))
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         """Calls a function in a thread.
@@ -166,7 +166,9 @@ class SnapshotWriter:
         await asyncio.wait([self._writing], timeout=WARN_AFTER)
         if not self._writing.done():
             self._log.warning(
-                "the snapshot %s is not written after %g s, still waiting for the disk", self.path, WARN_AFTER
+                LogLine(
+                    "the snapshot is not written yet: still waiting for the disk", path=self.path, seconds=WARN_AFTER
+                )
             )
         await asyncio.shield(self._writing)
 
@@ -198,4 +200,4 @@ class SnapshotWriter:
     def _log_error(self, reason: str) -> None:
         if reason != self._last_error:
             self._last_error = reason
-            self._log.error("cannot write the snapshot %s: %s", self.path, reason)
+            self._log.error(LogLine("cannot write the snapshot", path=self.path, error=reason))

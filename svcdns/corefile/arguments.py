@@ -217,6 +217,15 @@ def warning(position: Position, text: str) -> str:
     return f"{position.file}:{position.line}:{position.column} - {text}"
 
 
+def split_warning(line: str) -> tuple[Position | None, str]:
+    """Returns the position and the text of a line that `warning` has made; None and the line for another line."""
+    place, dash, text = line.partition(" - ")
+    file, *numbers = place.rsplit(":", 2)
+    if not dash or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        return None, line
+    return Position(file, int(numbers[0]), int(numbers[1])), text
+
+
 def fallthrough(line: Directive) -> tuple[str, ...]:
     """Returns the zones of a `fallthrough` line, or the root zone if the line names no zone."""
     return zones(line.arguments, (".",))

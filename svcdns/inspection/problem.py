@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
+from svcdns.corefile.arguments import split_warning
 from svcdns.corefile.blocks import Position
-
-_PLACED: Final = re.compile(r"(?P<file>.*?):(?P<line>\d+):(?P<column>\d+) - (?P<text>.*)", re.DOTALL)
+from svcdns.log_line import LogLine
 
 
 class Severity(StrEnum):
@@ -55,12 +53,24 @@ def warning(position: Position, rule: str, message: str, mend: str = "") -> Prob
 
 
 def from_log_line(line: str, rule: str, otherwise: Position) -> Problem:
-    """Returns the warning for a line that a start would log: `FILE:LINE:COLUMN - TEXT`, or only a text.
+    """Returns the warning for a line that a start would log: a `LogLine`, `FILE:LINE:COLUMN - TEXT`, or only a text.
 
     `otherwise` is the position if the line has none.
     """
-    found = _PLACED.fullmatch(line)
-    if found is None:
-        return warning(otherwise, rule, line.removeprefix("Warning: "))
-    position = Position(found["file"], int(found["line"]), int(found["column"]))
-    return warning(position, rule, found["text"])
+    if isinstance(line, LogLine):
+        return _from_fields(line, rule, otherwise)
+    position, text = split_warning(line)
+    if position is None:
+        return warning(otherwise, rule, text.removeprefix("Warning: "))
+    return warning(position, rule, text)
+
+
+def _from_fields(line: LogLine, rule: str, otherwise: Position) -> Problem:
+    """Returns the warning for a line of which a field may have the position: `FILE:LINE` or `FILE:LINE:COLUMN`."""
+    fields = dict(line.fields)
+    place, position = str(fields.pop("position", "")), otherwise
+    if place:
+        file, number, *column = place.rsplit(":", 2) if place.count(":") > 1 else place.rsplit(":", 1)
+        position = Position(file, int(number), int(column[0]) if column else 1)
+    message = f"{line.text}: {next(iter(fields.values()))}" if len(fields) == 1 else LogLine(line.text, **fields)
+    return warning(position, rule, message)

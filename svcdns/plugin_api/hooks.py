@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.reuse import CORE, NO_ANSWER, plugin_of, running
 from svcdns.telemetry.counters import Counters, Family, MetricKind
@@ -64,8 +65,8 @@ class HookCaller:
         self._counters.count(PANICS)
         limit = self._limits.setdefault(plugin, LineLimit())
         if isinstance(error, ContractError):  # its text says what to correct, and names the plugin
-            text = "Recovered from a failure in %s: %s"
-            limit.log(logging.getLogger(ROOT), logging.ERROR, text, where, error)
+            line = LogLine("Recovered from a failure", where=where, error=error)
+            limit.log(logging.getLogger(ROOT), logging.ERROR, line)
         else:
             log = plugin_logger(plugin) if plugin else logging.getLogger(ROOT)
-            limit.log(log, logging.ERROR, "Recovered from a failure in %s", where, error=error)
+            limit.log(log, logging.ERROR, LogLine("Recovered from a failure", where=where), error=error)

@@ -17,6 +17,7 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Token
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -102,7 +103,10 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     """Logs a warning for options without effect. Returns no data."""
     for where in options.ignored:
         plugin_logger("dns64").warning(
-            "%s has no effect after a prefix in the directive; write 'prefix' in the block instead", where
+            LogLine(
+                "an option has no effect after a prefix in the directive; write 'prefix' in the block instead",
+                option=where,
+            )
         )
     return {}
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcdns.corefile import arguments
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.fast_path import FastPath
@@ -178,7 +179,7 @@ class Loop(Plugin):
         elif self._probing_task.done() and now - self._answered_at >= SETTLE:
             failure = self._probing_task.exception()
             if failure is not None:
-                self._log.error("the probe failed: %r", failure)
+                self._log.error("the probe failed", exc_info=failure)
             answered = failure is None and self._probing_task.result()
             self._probing_task = None
             self._due = now + self._evaluate(answered=answered)
@@ -235,7 +236,7 @@ class Loop(Plugin):
                 addresses, self._zone, probe,
             )  # fmt: skip
         else:
-            self._log.info('the loop for zone "%s" is gone: forwarding again', self._zone)
+            self._log.info(LogLine("the loop is gone: forwarding again", zone=self._zone))
 
     def _show(self) -> None:
         self._counters.set(self._counters.cell(FOUND, self._server, self._zone), bool(self._found))

@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, Final, TypeVar
 
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 
 WARN_AFTER: Final = 5.0
 """Seconds after which a call that has not returned is logged."""
@@ -56,8 +57,9 @@ class BlockingCalls:
         calling.add_done_callback(partial(self._returned, name))
         await asyncio.wait([calling], timeout=min(WARN_AFTER, limit))
         if not calling.done():
-            self._log.warning("%s: not done after %g s, still waiting", what, min(WARN_AFTER, limit))
-            calling.add_done_callback(lambda _: self._log.info("%s: no longer blocked", what))
+            waited = min(WARN_AFTER, limit)
+            self._log.warning(LogLine("file access is slow: still waiting", files=what, seconds=waited))
+            calling.add_done_callback(lambda _: self._log.info(LogLine("file access is no longer blocked", files=what)))
             await asyncio.wait([calling], timeout=None if limit == inf else max(0.0, limit - WARN_AFTER))
             if not calling.done():
                 raise BlockedError(f"{what}: not done within {limit:g} s")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from svcdns.eventloop.time_slice import TimeSlice
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.logging import LineLimit
 from svcdns.wire.request import Request
@@ -66,7 +67,7 @@ async def send(
     except ConnectionError:
         return size
     except Exception as error:  # noqa: BLE001 - whatever the plugin that makes the records raises
-        _limit.log(log, logging.ERROR, "a zone transfer failed", error=error)
+        _limit.log(log, logging.ERROR, LogLine("a zone transfer failed"), error=error)
         outlet.abort()
         return size
     finally:

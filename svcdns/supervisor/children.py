@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from svcdns.log_line import LogLine
 from svcdns.process import shared_memory
 from svcdns.process.channel import ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.shared_memory import ENCRYPTED_SLOT, State
@@ -159,7 +160,7 @@ class Children:
             return child.channel.receive()
         except ChannelClosedError as error:
             if isinstance(error, ChannelBrokenError):
-                self._log(f"[ERROR] the channel to {child.name} is closed: {error}")
+                self._log(LogLine("[ERROR] the channel to a process is closed", process=child.name, error=error))
             self.close_channel(child)
             return []
 

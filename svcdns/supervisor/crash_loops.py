@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+from svcdns.log_line import LogLine
 from svcdns.process.channel import Message
 from svcdns.supervisor.child import CRASH_LOOP_EXITS, STABLE_AFTER, Child
 
@@ -47,8 +48,11 @@ class Exits:
             self.loops.add(child.name)
             wait = max(0.0, child.start_at - now)
             self._log(
-                f"[ERROR] {child.name} is in a crash loop: {child.early_exits} exits soon after the start, next start in {wait:.1f}s"
-            )
+                LogLine(
+                    "[ERROR] a process is in a crash loop",
+                    process=child.name, exits_soon_after_start=child.early_exits, next_start_seconds=round(wait, 1),
+                )
+            )  # fmt: skip
 
     def check_recovered(self, child: Child, now: float) -> bool:
         """Returns True when a child's crash loop is over, because the child has run for long enough.
@@ -58,7 +62,7 @@ class Exits:
         if child.name not in self.loops or not child.running or now - child.started <= STABLE_AFTER:
             return False
         self.loops.discard(child.name)
-        self._log(f"[INFO] {child.name} is stable again: its crash loop is over")
+        self._log(LogLine("[INFO] a process is stable again: its crash loop is over", process=child.name))
         return True
 
     def restore(self, message: Message) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from svcdns import __version__
+from svcdns.log_line import LogLine
 from svcdns.process import cookie_secrets, sample_memory, shared_memory
 from svcdns.process.channel import Message
 from svcdns.process.core_dumps import exclude_memory
@@ -95,8 +96,11 @@ class Supervisor:
         self._catch_signals()
         workers = self._children.all_workers
         log(
-            f"[INFO] svcdns-{__version__} has taken over: control and {len(workers)} workers are replaced, one after the other"
-        )
+            LogLine(
+                "[INFO] a new program has taken over: control and workers are replaced, one after the other",
+                version=__version__, workers=len(workers),
+            )
+        )  # fmt: skip
         self._replacement.begin([self._children.control, *workers])
         return self._loop()
 
@@ -164,7 +168,7 @@ class Supervisor:
                 if child.start_at and now >= child.start_at and not self._stopping:
                     children.start(child)
             elif child.is_unresponsive(now, self._awake_since) and not child.was_unresponsive:
-                log(f"[ERROR] {child.name} sends no heartbeat: it is killed and started again")
+                log(LogLine("[ERROR] a process sends no heartbeat: it is killed and started again", process=child.name))
                 child.was_unresponsive = True
                 child.kill()
             elif children.exits.check_recovered(child, now):
@@ -203,12 +207,13 @@ class Supervisor:
             raise _ExitError(1 if code == 0 else abs(code))
         if is_predecessor:
             if code:
-                log(f"[WARNING] {child.name}, which has been replaced, ended ({_cause(code)})")
+                log(LogLine("[WARNING] a replaced process ended", process=child.name, **_cause(code)))
         elif self._stopping:
             self._replacement.exited(child)
         else:
             consequence = self._replacement.exited(child)
-            log(f"[ERROR] {child.name} ended ({_cause(code)}): {consequence or 'starting it again'}")
+            text = consequence or "starting it again"
+            log(LogLine("[ERROR] a process ended", process=child.name, **_cause(code), consequence=text))
             children.exits.count(child, code, now)
             children.send_exits()
         children.assign_slots(now, self._awake_since)
@@ -235,10 +240,15 @@ class Supervisor:
         try:
             version = preflight.result(code, self._children.format)
         except PreflightError as error:
-            log(f"[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing has changed: {error}")
+            log(
+                LogLine(
+                    "[ERROR] SIGUSR2: the program that is installed now cannot take over, nothing has changed",
+                    error=error,
+                )
+            )
             return
         if not self._stopping:
-            log(f"[INFO] SIGUSR2: svcdns-{__version__} hands over to svcdns-{version}")
+            log(LogLine("[INFO] SIGUSR2: handing over to the new program", version=__version__, new_version=version))
             self._executing = True
 
     def _execute(self) -> None:
@@ -252,7 +262,7 @@ class Supervisor:
                 self._executing = False
                 reexec.execute(*reexec.dump(self._children))
         except OSError as error:
-            log(f"[ERROR] SIGUSR2: the new program cannot be executed, nothing has changed: {error}")
+            log(LogLine("[ERROR] SIGUSR2: the new program cannot be executed, nothing has changed", error=error))
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
@@ -351,14 +361,14 @@ class Supervisor:
                 child.kill()
 
 
-def _cause(code: int) -> str:
-    """Returns an exit code in words. A negative code is the number of a signal."""
+def _cause(code: int) -> dict[str, object]:
+    """Returns the field of a log line for an exit code. A negative code is the number of a signal."""
     if code >= 0:
-        return f"exit code {code}"
+        return {"exit_code": code}
     try:
-        return f"signal {signal.Signals(-code).name}"
+        return {"signal": signal.Signals(-code).name}
     except ValueError:  # a signal without a name
-        return f"signal {-code}"
+        return {"signal": -code}
 
 
 def log(line: str) -> None:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from svcdns.log_line import LogLine
 from svcdns.process.shared_memory import ENCRYPTED_SLOT, State, other_side
 from svcdns.supervisor.child import Child
 from svcdns.supervisor.children import Children
@@ -146,7 +147,7 @@ class RollingReplacement:
             children.encrypted = new
         else:
             children.workers[new.slot] = new
-        self._log(f"[INFO] {new.name} is replaced")
+        self._log(LogLine("[INFO] a process is replaced", process=new.name))
 
     def exited(self, child: Child) -> str | None:
         """Handles the end of a child. Call it after `Children.reaped`.

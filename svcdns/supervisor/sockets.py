@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from svcdns.log_line import LogLine
 from svcdns.process.shared_memory import ENCRYPTED_SLOT
 from svcdns.supervisor.early_sockets import Address, EarlySocket, families, is_taken, open_port
 
@@ -112,12 +113,15 @@ class Sockets:
         Call it before this process binds the ports. Both processes would get queries.
         """
         ours = {port for _, (_, port, proto) in self._held if proto == "udp"}
-        lines = []
+        lines: list[str] = []
         for host, port, proto in sorted(addresses):
             if port not in ours and is_taken((host, port, proto)):
                 shown = f"[{host}]" if ":" in host else host
                 lines.append(
-                    f"[WARNING] listen udp {shown}:{port}: another process listens there; each gets a part of the queries"
+                    LogLine(
+                        "[WARNING] another process listens on the same port: each gets a part of the queries",
+                        listen=f"udp {shown}:{port}",
+                    )
                 )
         return lines
 

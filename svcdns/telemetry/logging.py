@@ -4,6 +4,7 @@ In `[INFO] plugin/reload: text`, the prefix is the name of the logger `svcdns.pl
 
 1. A slow reader of the log never blocks a process. Lines that do not fit into the queue are dropped and counted.
 2. Each write has complete lines and at most PIPE_BUF octets, so that lines of different processes do not mix.
+3. Each event has one line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from svcdns.log_line import LogLine, printable
 from svcdns.telemetry.counters import Counters, Family, MetricKind
 
 QUEUE_LINES: Final = 8192
@@ -47,24 +49,26 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Returns the log line of a record.
 
-        An exception is described in the same line. With the level DEBUG, a traceback follows.
+        An exception is described in the fields of the same line. With the level DEBUG, a field has the traceback.
         """
-        text = record.getMessage()
+        text = printable(record.getMessage())
         if record.name.startswith(PLUGIN_PREFIX):
             text = f"plugin/{record.name.removeprefix(PLUGIN_PREFIX)}: {text}"
         level = "FATAL" if record.levelno >= logging.CRITICAL else record.levelname
         if record.exc_info and record.exc_info[1] is not None:
-            text = f"{text}: {_described(record.exc_info[1])}"
-            if logging.getLogger(ROOT).isEnabledFor(logging.DEBUG):
-                text = f"{text}\n{self.formatException(record.exc_info)}"
+            has_traceback = logging.getLogger(ROOT).isEnabledFor(logging.DEBUG)
+            text = LogLine(text, **_described(record.exc_info[1], has_traceback=has_traceback))
         return f"[{level}] {text}"
 
 
-def _described(error: BaseException) -> str:
-    """Returns an exception's type and text, and the file and line where it was raised, in one line."""
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    place = "".join(f" ({frame.filename}:{frame.lineno})" for frame in frames)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+def _described(error: BaseException, *, has_traceback: bool) -> dict[str, object]:
+    """Returns the fields for an exception: its type and text, and the file and line where it was raised.
+
+    With `has_traceback`, the third field has all frames; the last frame raised the exception.
+    """
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return {"error": text, "at": frames[-1] if frames else None, "traceback": frames if has_traceback else None}
 
 
 class LineLimit:
@@ -91,9 +95,11 @@ class LineLimit:
             log.log(level, text, *arguments, exc_info=error)
         elif self._lines == LIMIT:
             left = self._since + LIMIT_INTERVAL - now
-            log.log(
-                level, f"{text} (further lines like this one are left out for {left:.0f} s)", *arguments, exc_info=error
-            )
+            if isinstance(text, LogLine):
+                text = LogLine(text.text, **text.fields, further_lines_left_out_seconds=round(left))
+            else:
+                text = f"{text} (further lines like this one are left out for {left:.0f} s)"
+            log.log(level, text, *arguments, exc_info=error)
 
 
 class LineWriter(logging.Handler):
@@ -119,6 +125,8 @@ class LineWriter(logging.Handler):
     def queue_line(self, text: str) -> None:
         """Queues a line, or drops it if the queue is full."""
         line = text.encode(errors="replace")
+        if b"\n" in line:
+            line = line.replace(b"\n", b"\\n")
         if len(line) >= LINE_OCTETS:
             line = line[: LINE_OCTETS - 5] + b" ..."
         if len(self._lines) >= self._limit:

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any
 
 from svcdns.eventloop.loop import add_drain, new_loop, remove_drain
+from svcdns.log_line import LogLine
 from svcdns.process import cookie_secrets, sample_memory
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message
 from svcdns.process.descriptors import grow_descriptor_table, raise_descriptor_limit
@@ -125,7 +126,7 @@ class _Process:
                 self._instructions.put_nowait(message)
         except ChannelClosedError as error:
             if isinstance(error, ChannelBrokenError):
-                log.error("ending, as the supervisor's messages cannot be read: %s", error)
+                log.error(LogLine("ending, as the supervisor's messages cannot be read", error=error))
             if not self.done.done():
                 self.done.set_result(None)
 

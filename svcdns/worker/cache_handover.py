@@ -22,6 +22,7 @@ import msgspec
 
 from svcdns.errors import UNDECODABLE
 from svcdns.eventloop.time_slice import TimeSlice
+from svcdns.log_line import LogLine
 from svcdns.process.framing import Deframer, FrameTooLargeError, framed
 from svcdns.process.shared_memory import memory_file
 
@@ -66,7 +67,7 @@ async def unpack(fd: int, kept: Mapping[tuple[Any, ...], Any], now: float, poll_
                 if poll_sockets():
                     await asyncio.sleep(0)  # lets connections and timers run
     except FrameTooLargeError as error:
-        log.debug("the rest of the predecessor's kept state cannot be read: %s", error)
+        log.debug(LogLine("the rest of the predecessor's kept state cannot be read", error=error))
     finally:
         os.close(fd)
     return count
@@ -88,7 +89,7 @@ def _import(frame: bytes, successors: Mapping[str, Any], now: float) -> bool:
             return False
         one.unpack(portion, now)
     except UNDECODABLE as error:
-        log.debug("a portion of the state that plugins kept in the worker before this one cannot be read: %s", error)
+        log.debug(LogLine("a portion of the predecessor's kept state cannot be read", error=error))
         return False
     return True
 

@@ -14,6 +14,7 @@ import msgspec
 
 from svcdns.errors import SvcdnsError
 from svcdns.feed.frames import Call, Returned
+from svcdns.log_line import LogLine
 
 if TYPE_CHECKING:
     from svcdns.worker.inspected import Inspected
@@ -31,7 +32,7 @@ async def run(call: Call, worker: Inspected) -> Returned:
     except SvcdnsError as error:
         return Returned(call.number, b"", str(error))
     except Exception as error:
-        log.exception("The function %s of a tool failed", call.function)
+        log.exception(LogLine("the function of a tool failed", function=call.function))
         return Returned(call.number, b"", f"{type(error).__name__}: {error}")
 
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from svcdns.eventloop.time_slice import TimeSlice
+from svcdns.log_line import LogLine
 from svcdns.process.channel import Channel, ChannelBrokenError, ChannelClosedError, Message, encoded
 from svcdns.serving.transport.connections import Detached, TcpConnections
 
@@ -131,7 +132,7 @@ async def take(
                 while len(received) < TOGETHER and (more := channel.receive()):
                     received += _decoded(more)
             except ChannelBrokenError as error:  # the other worker closes the connections that it has not sent
-                log.warning("no more connections of the worker before this one are taken over: %s", error)
+                log.warning(LogLine("no more connections of the worker before this one are taken over", error=error))
                 ended = True
             except ChannelClosedError:
                 ended = True

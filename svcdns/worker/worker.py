@@ -46,6 +46,7 @@ from svcdns.feed.frames import (
     ToControl,
     frame,
 )
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Block, Environment
 from svcdns.plugin_api.errors import HookError
@@ -375,8 +376,8 @@ class Worker:
         built.chains.start()
         self._place()
         if self.slot == 0 or self._encrypted:
-            for line in built.chains.slow_blocks:
-                log.info("%s", line)
+            for zones, reason in built.chains.slow_blocks:
+                log.info(LogLine("forwarded queries take no fast path", zones=zones, reason=reason))
         if self._share < 1:
             await self._allow(self._share)  # new chains may have new caches, which start with their usual size
         self._configured = True
@@ -393,7 +394,8 @@ class Worker:
                 table.invalidate((CONFIGURATION,))
         if self.slot == 0 and old.listeners:
             count = sum(len(listener.routes) for listener in old.listeners.values())
-            log.info("stored replies of %d of %d zones stay", sum(len(one.by_id) for one in kept.values()), count)
+            stay = sum(len(one.by_id) for one in kept.values())
+            log.info(LogLine("stored replies stay", zones=stay, of_zones=count))
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
         """Stops and drops the kept objects of earlier Corefiles, except those whose keys are in `kept`."""
@@ -433,7 +435,7 @@ class Worker:
             keys = SampledKeys(self.listeners, self.clock())
             await self.in_steps(keys.make())
             if keys.made:
-                log.debug("%d replies to sampled queries were made before the first query", keys.made)
+                log.debug(LogLine("replies to sampled queries were made before the first query", replies=keys.made))
         self.listeners.read(slots)
         self._place()
         self._show_state()
@@ -469,7 +471,7 @@ class Worker:
         self._dropped_lines.flush()
         if self.counters.overflowed > self._overflowed:
             self._overflowed = self.counters.overflowed
-            log.warning("no room for %d series of metrics: they are not counted", self._overflowed)
+            log.warning(LogLine("no room for series of metrics: they are not counted", series=self._overflowed))
 
     def flush(self) -> None:
         """Updates the metrics of this worker without pauses for other work."""
@@ -547,7 +549,8 @@ class Worker:
             async with asyncio.timeout(KEYS_TIMEOUT):
                 await take(sock, self.listeners.adopt, make)
         keys.stop()
-        log.debug("%d replies were made before the first query, in %.3f s", keys.made, self.clock() - began)
+        seconds = self.clock() - began
+        log.debug(LogLine("replies were made before the first query", replies=keys.made, seconds=seconds))
 
     def end_hand_over(self) -> None:
         """Ends the hand-over of connections to the successor, because the server stops. The worker then drains."""
@@ -568,7 +571,7 @@ class Worker:
 
         async def import_state(fd: int) -> None:
             count = await unpack(fd, self._kept, self.clock(), self.poll_sockets)
-            log.debug("%d portions of the state that plugins kept in the worker before this one", count)
+            log.debug(LogLine("read the state that plugins kept in the worker before this one", portions=count))
 
         self.listeners.hold_datagrams(hold=True)  # the other worker may still read those of its QUIC connections
         try:

@@ -23,6 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import in_thread
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
@@ -200,7 +201,9 @@ class Fetches:
         warnings = list(found.warnings)
         soas = [record for record in found.records if record.rtype == Type.SOA]
         if not soas:
-            warnings.append(f"zone {hosted.zone} ({hosted.ident}) has no SOA record; queries for it get SERVFAIL")
+            warnings.append(
+                LogLine("a zone has no SOA record: queries for it get SERVFAIL", zone=hosted.zone, id=hosted.ident)
+            )
         self._warn(hosted, warnings)
         own = [record for record in found.records if names.is_within(record.owner.lower(), apex)]
         return encode(soas[-1], own, 0) if soas else b""
@@ -210,9 +213,10 @@ class Fetches:
             return
         self._warnings[hosted] = tuple(warnings)
         for text in warnings[:MAX_WARNINGS]:
-            self._log.warning("%s", text)
+            self._log.warning(text)
         if len(warnings) > MAX_WARNINGS:
-            self._log.warning("zone %s: %d more warnings", hosted.zone, len(warnings) - MAX_WARNINGS)
+            more = len(warnings) - MAX_WARNINGS
+            self._log.warning(LogLine("more warnings about the zone", zone=hosted.zone, warnings=more))
 
 
 def wait_time(refresh: float, failures: int) -> float:

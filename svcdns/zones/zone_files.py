@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from svcdns.log_line import LogLine
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire import names
 from svcdns.wire.codes import Type
@@ -120,9 +121,10 @@ def loaded(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) -> 
         return {error_at: str(error).encode(), **({key: known[key]} if known.get(key) else {})}
     log = plugin_logger(source.plugin)
     for text in warnings[:SHOWN_WARNINGS]:
-        log.warning("%s", text)
+        log.warning(LogLine("a warning about the zone file", path=source.path, warning=text))
     if len(warnings) > SHOWN_WARNINGS:
-        log.warning("%s: %d more warnings", source.path, len(warnings) - SHOWN_WARNINGS)
+        more = len(warnings) - SHOWN_WARNINGS
+        log.warning(LogLine("more warnings about the zone file", path=source.path, warnings=more))
     return {key: content, error_at: b""}
 
 
@@ -174,7 +176,7 @@ def refreshed(source: ZoneSource, known: Mapping[str, bytes], reads: FileReads) 
         found = loaded(source, known, reads)
         if not found[source.error_key] and source.path not in _unsettled:
             plugin_logger("file").info(  # also for other plugins, as in CoreDNS
-                "Successfully reloaded zone %s in %s with %d SOA serial",
+                'Successfully reloaded zone "%s" in "%s" with %d SOA serial',
                 source.zone,
                 source.path,
                 decode(found[source.key]).serial,

@@ -19,6 +19,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.inspection.problem import Problem, error, from_log_line, warning
 from svcdns.inspection.reading import Reading
 from svcdns.inspection.rules.signatures import zones_to_sign
+from svcdns.log_line import LogLine
 from svcdns.plugins.file.options import Options as FileOptions
 from svcdns.plugins.forward.options import Options as ForwardOptions
 from svcdns.plugins.forward.upstream_addresses import NamedUpstream
@@ -38,7 +39,8 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps the line of a record."""
-        self.lines.append((record.levelno, record.getMessage()))
+        line = record.msg if isinstance(record.msg, LogLine) else record.getMessage()
+        self.lines.append((record.levelno, line))
 
 
 def logged(call: Callable[[], object]) -> list[tuple[int, str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugins.auto.options import Directory, Options
 from svcdns.plugins.auto.zone_list import ListedZone, content_key, decode, encode, error_key
 from svcdns.telemetry.logging import plugin_logger
@@ -110,7 +111,7 @@ def _source(directory: Directory, zone: str, path: str) -> ZoneSource:
     def complain(error: ZoneFileError, kept: bool) -> None:
         log = plugin_logger("auto")
         if kept:
-            log.error("%s; zone %s is served as it was read before", error, zone)
+            log.error(LogLine("the zone is served as it was read before", zone=zone, error=error))
         else:
             log.warning("Parse zone `%s': %s", zone, error)
 
@@ -169,7 +170,7 @@ def _listed(directory: Directory) -> list[str] | None:
 
 def _complain_once(directory: Directory, text: str) -> None:
     if directory.path not in _refused:
-        plugin_logger("auto").error("%s; its zones stay as they were", text)
+        plugin_logger("auto").error(LogLine("the zones of a folder stay as they were", error=text))
     _refused.add(directory.path)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from svcdns.log_line import LogLine
 from svcdns.wire.record import Record
 from svcdns.wire.zone_words import ZoneFileError
 
@@ -38,12 +39,13 @@ def records_of(record_set: Fields, records: list[Record]) -> list[str]:
     from svcdns.wire.zone_text import read_record
 
     properties = {name.lower(): value for name, value in record_set.get("properties", {}).items()}
-    name, ttl, warnings = properties.get("fqdn", ""), properties.get("ttl", 0), []
+    name, ttl = properties.get("fqdn", ""), properties.get("ttl", 0)
+    warnings: list[str] = []
     for rtype, value in _values(properties):
         try:
             records.append(read_record(f"{name} {ttl} IN {rtype} {value()}"))
         except (KeyError, TypeError, ZoneFileError) as error:
-            warnings.append(f"failed to read a record: {name} {rtype}: {error}")
+            warnings.append(LogLine("a record is not used", name=name, type=rtype, error=error))
     return warnings
 
 

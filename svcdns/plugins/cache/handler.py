@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
@@ -139,8 +140,8 @@ class Cache(Plugin):
             store.resize(size.capacity)
             store.remove_dependents()
         if self._stale.up_to > MAX_STALE and self._first:
-            text = "serve_stale exceeds %d days: expired entries are kept no longer than that"
-            self._log.warning(text, MAX_STALE // 86400)
+            line = LogLine("serve_stale is too long: expired entries are kept for fewer days", days=MAX_STALE // 86400)
+            self._log.warning(line)
 
     def _cells_of(self, server: str) -> Cells:
         cells = self._cells.get(server)

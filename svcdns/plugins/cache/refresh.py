@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Following
 from svcdns.plugin_api.fast_path import Key
 from svcdns.plugin_api.query import Query
@@ -96,7 +97,7 @@ class Refresher:
     def _ended(self, task: asyncio.Task[Stored | None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._limit.log(self._log, logging.ERROR, "a refresh failed: %r", task.exception())
+            self._limit.log(self._log, logging.ERROR, LogLine("a refresh failed"), error=task.exception())
 
     def stop(self) -> None:
         """Cancels all refreshes."""

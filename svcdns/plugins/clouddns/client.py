@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.clouddns.options import Source
 from svcdns.wire.zone_words import ZoneFileError
 from svcdns.zones.hosted_zone_http import JsonApi, prepare, readable
@@ -71,13 +72,14 @@ def records_of(record_set: Mapping[str, Any], records: list[Record]) -> list[str
     """
     from svcdns.wire.zone_text import read_record
 
-    name, rtype, warnings = record_set.get("name", ""), record_set.get("type", ""), []
+    name, rtype = record_set.get("name", ""), record_set.get("type", "")
+    warnings: list[str] = []
     for value in record_set.get("rrdatas", ()):
         text = f"{value}." if rtype in _DOTTED and not value.endswith(".") else value
         try:
             records.append(read_record(f"{name} {record_set.get('ttl', 0)} IN {rtype} {text}"))
         except ZoneFileError as error:
-            warnings.append(f"failed to parse resource record: {name} {rtype}: {error}")
+            warnings.append(LogLine("a record is not used", name=name, type=rtype, error=error))
     return warnings
 
 

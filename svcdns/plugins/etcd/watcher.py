@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic, time
 from typing import Final
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.etcd import messages, shards
 from svcdns.plugins.etcd.client import FAILURES, TIMEOUT, EtcdClient, EtcdError, Watch
 from svcdns.plugins.etcd.messages import Event, KeyValue, WatchResponse
@@ -113,8 +114,8 @@ class Watcher:
     async def _failed(self, problem: str) -> None:
         if problem not in self._problems and len(self._problems) < MAX_WARNINGS:
             self._problems.add(problem)
-            known = "the last known records stay in use" if self._state.serial else "there are no records yet"
-            self._log.error("%s; %s", problem, known)
+            known = "last-known-records" if self._state.serial else "no-records-yet"
+            self._log.error(LogLine("etcd cannot be used", error=problem, serving=known))
         await self._send(problem=problem)
 
     # -- the list
@@ -174,7 +175,9 @@ class Watcher:
         self._dirty.add(shard)
         if made.error and self._warnings < MAX_WARNINGS:
             self._warnings += 1
-            self._log.warning("%s: %s; queries that need it get SERVFAIL", made.key, made.error)
+            self._log.warning(
+                LogLine("a key is not used: queries that need it get SERVFAIL", key=made.key, error=made.error)
+            )
 
     def _remove(self, key: bytes) -> None:
         shard = shards.shard_of(key)
@@ -217,7 +220,9 @@ class Watcher:
                 return True
             self._log.warning("the etcd cluster is another one, or lost its history; the keys are listed again")
         elif response.compacted:
-            self._log.warning("etcd has compacted revision %d; the keys are listed again", self._revision + 1)
+            self._log.warning(
+                LogLine("etcd has compacted a revision; the keys are listed again", revision=self._revision + 1)
+            )
         else:
             raise EtcdError(f"etcd refused the watch: {response.reason or 'no reason was given'}")
         self._revision = 0
@@ -253,8 +258,12 @@ class Watcher:
         return True
 
     async def _connected(self, endpoint: Endpoint) -> None:
-        text = "watching %s of %s at revision %d: %d keys"
-        self._log.info(text, self._source.prefix, endpoint.text, self._revision, self._keys)
+        self._log.info(
+            LogLine(
+                "watching etcd",
+                prefix=self._source.prefix, endpoint=endpoint.text, revision=self._revision, keys=self._keys,
+            )
+        )  # fmt: skip
         self._problems.clear()
         self._warnings = 0
         await self._send(problem="")

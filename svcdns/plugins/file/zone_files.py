@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.file.options import RELOAD, Options, ZoneFile
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.wire.zone_words import ZoneFileError
@@ -70,9 +71,9 @@ def _complain(file: ZoneFile, zone: str, error: ZoneFileError, *, kept: bool) ->
     elif isinstance(error, MissingError):
         again = min(again, FIRST_RETRY)
     if kept:
-        log.error("%s; zone %s is served as it was read before", error, zone)
+        log.error(LogLine("the zone is served as it was read before", zone=zone, error=error))
     elif isinstance(error, MissingError):
-        log.warning("%s; zone %s is SERVFAIL; trying again in %gs", error, zone, again)
+        log.warning(LogLine("the zone is SERVFAIL", zone=zone, retry_seconds=again, error=error))
     else:
         where = f"{file.position.file}:{file.position.line}"
-        log.error("%s: %s; zone %s is SERVFAIL; trying again in %gs", where, error, zone, again)
+        log.error(LogLine("the zone is SERVFAIL", position=where, zone=zone, retry_seconds=again, error=error))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from svcdns.eventloop.timer_wheel import TimerWheel
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.metrics import Cells
@@ -69,7 +70,7 @@ class GroupBuilder:
         try:
             self._client_tls.replace(tls_files.decode(payload))
         except TlsError as error:
-            self._environment.log.error("tls: %s; the previous certificates stay in use", error)
+            self._environment.log.error(LogLine("tls: the previous certificates stay in use", error=error))
 
     def _make_client_tls(self) -> ClientTls | None:
         """Returns the ClientTls object of the rule, or None if the rule has no upstream over TLS.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugins.forward.options import Options, Rule
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.tls.errors import TlsError
@@ -52,7 +53,7 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
         except TlsError as error:
             now = msgspec.structs.replace(before, refused=str(error))
             if now != before:
-                plugin_logger("forward").error("%s; the previous certificates stay in use", error)
+                plugin_logger("forward").error(LogLine("tls: the previous certificates stay in use", error=error))
         if now != before:
             out[rule.tls_key] = msgspec.msgpack.encode(now)
     return out

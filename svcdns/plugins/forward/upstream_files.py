@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugins.forward import tls_files
 from svcdns.plugins.forward.options import Options, Rule
 from svcdns.plugins.forward.upstream_addresses import NamedUpstream
@@ -34,8 +35,10 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     out = tls_files.gather(options)
     for rule in options.rules:
         if rule.left_out:
-            text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
-            plugin_logger("forward").warning(text, rule.zone, " ".join(rule.left_out))
+            line = LogLine(
+                "Unsupported CIDR notation: one of its zones is forwarded", zone=rule.zone, left_out=rule.left_out
+            )
+            plugin_logger("forward").warning(line)
         count = 0
         for upstream in rule.upstreams:
             if isinstance(upstream, NamedUpstream):
@@ -73,8 +76,8 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
                 continue
             key, payload = rule.data_key(upstream), msgspec.msgpack.encode(found)
             if found and known.get(key) != payload:
-                addresses = " ".join(map(address_text, found))
-                plugin_logger("forward").info("upstreams changed in %s: %s", upstream.path, addresses)
+                line = LogLine("upstreams changed", path=upstream.path, upstreams=map(address_text, found))
+                plugin_logger("forward").info(line)
                 out[key] = payload
     return out
 

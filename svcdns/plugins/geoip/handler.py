@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.fast_path import FastPath
@@ -68,7 +69,7 @@ class GeoIP(Plugin):
         try:
             data = database.find(address)
         except DatabaseError as error:
-            self._environment.log.debug("lookup of %s failed: %s", address, error)
+            self._environment.log.debug(LogLine("a lookup failed", address=address, error=error))
             return {}
         found = data if isinstance(data, dict) else {}
         return (_city(found) if database.has_city else {}) | (_asn(found) if database.has_asn else {})

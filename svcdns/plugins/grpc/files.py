@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugins.grpc.options import File, Options, Upstream
 from svcdns.telemetry.logging import plugin_logger
 from svcdns.tls.errors import TlsError
@@ -22,8 +23,10 @@ PERIOD: Final = 5.0
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - all is read anew
     """Reads the files. Raises CorefileError."""
     if options.left_out:
-        text = "Unsupported CIDR notation: only %s of its zones is forwarded, %s are not"
-        plugin_logger("grpc").warning(text, options.zone, " ".join(options.left_out))
+        line = LogLine(
+            "Unsupported CIDR notation: one of its zones is forwarded", zone=options.zone, left_out=options.left_out
+        )
+        plugin_logger("grpc").warning(line)
     out = {one.key: _servers(options, one) for one in options.upstreams if isinstance(one, File)}
     if options.tls is not None:
         try:

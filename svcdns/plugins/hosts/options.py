@@ -16,6 +16,7 @@ import msgspec
 from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.networks import packed
 from svcdns.plugins.hosts.table import HostsTable, read
@@ -103,15 +104,11 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
     log = plugin_logger("hosts")
     for line in options.inline:
         if packed(line.split()[0]) is None:
-            log.warning(
-                "%s:%d: '%s' does not begin with an address and is ignored",
-                options.position.file,
-                options.position.line,
-                line,
-            )
+            place = f"{options.position.file}:{options.position.line}"
+            log.warning(LogLine("a line without an address at its start is ignored", position=place, line=line))
     try:
         if Path(options.path).is_dir():
-            log.warning("Hosts file %s is a directory", options.path)
+            log.warning('Hosts file "%s" is a directory', options.path)
             return {}
         return {options.data_key: _read(options)}
     except FileNotFoundError:

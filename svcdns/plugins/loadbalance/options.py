@@ -17,6 +17,7 @@ from svcdns.corefile import arguments
 from svcdns.corefile.blocks import Directive, Position, Token
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.networks import Network, NetworkTextError, packed
 from svcdns.telemetry.logging import plugin_logger
@@ -105,7 +106,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
         text = f"cannot open the weight file {options.path}: {(error.strerror or '').lower()}"
         if not options.reload:
             raise CorefileError(options.position, f"plugin/loadbalance: {text}") from error
-        plugin_logger("loadbalance").warning("%s; it is looked for again every %gs", text, options.reload)
+        plugin_logger("loadbalance").warning(
+            LogLine("the weight file is looked for again", error=text, retry_seconds=options.reload)
+        )
         return {}
     except WeightFileError as error:
         raise CorefileError(options.position, f"plugin/loadbalance: {error}") from error

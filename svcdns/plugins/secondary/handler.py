@@ -14,6 +14,7 @@ from typing import Final
 
 from svcdns.cluster.changes import Dependency
 from svcdns.corefile.zones import is_reverse
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
 from svcdns.plugin_api.query import Answer, Query
@@ -181,7 +182,9 @@ class Secondary(Plugin):
     def _ended(self, apex: bytes, task: asyncio.Task[None]) -> None:
         """After an unexpected exception, starts the transfers of the zone again, with a delay."""
         if not task.cancelled() and self._tasks.get(apex) is task:
-            self._environment.log.error("zone %s: %r", names.to_text(apex), task.exception())
+            self._environment.log.error(
+                LogLine("the transfers of a zone failed", zone=names.to_text(apex)), exc_info=task.exception()
+            )
             self._end(apex)
             asyncio.get_running_loop().call_later(LAST_RETRY, self._begin_again, apex)
 

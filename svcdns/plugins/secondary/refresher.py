@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.plugins.secondary.catalog import CatalogError
 from svcdns.plugins.secondary.options import Ixfr, Rule
 from svcdns.telemetry.logging import plugin_logger
@@ -94,7 +95,7 @@ class ZoneRefresher:
         """
         self.zone, self._primaries, self._ixfr, self._clock = zone, rule.primaries, rule.ixfr, clock
         self._log, self._copy, self._pause = log, copy, pause
-        self._of_file = plugin_logger("file")
+        self._file_log = plugin_logger("file")
         """Some of CoreDNS's lines about secondary zones have the name of the plugin *file*."""
         self._notified = asyncio.Event()
         self._text = names.to_text(zone)
@@ -127,7 +128,7 @@ class ZoneRefresher:
             left = valid_until - self._clock()
             if left <= 0 and not is_expired:
                 is_expired = True
-                self._log.warning("zone %s has expired", self._text)
+                self._log.warning(LogLine("a zone has expired", zone=self._text))
                 self._copy.expire()
             wait, jitter = timers.retry if is_expired else min(timers.retry, left), RETRY_JITTER
 
@@ -161,7 +162,7 @@ class ZoneRefresher:
                 error = raised
                 continue
             return await self._transfer(timers) if is_newer(serial, timers.serial) else timers
-        self._of_file.warning("Failed refresh check of zone %s: %s", self._text, error)
+        self._file_log.warning("Failed refresh check of zone %s: %s", self._text, error)
         return None
 
     async def _transfer(self, timers: Timers | None) -> Timers | None:
@@ -172,7 +173,7 @@ class ZoneRefresher:
             except (ExchangeError, CatalogError) as error:
                 self._log.error('Failed to transfer `%s\' from "%s": %s', self._text, address_text(primary), error)
                 continue
-            self._of_file.info("Transferred: %s from %s", self._text, address_text(primary))
+            self._file_log.info("Transferred: %s from %s", self._text, address_text(primary))
             return found
         return None
 
@@ -184,7 +185,7 @@ class ZoneRefresher:
             except UnreachableError:
                 raise
             except (ExchangeError, DifferenceError) as error:
-                self._log.info("zone %s: %s; transferring the whole zone", self._text, error)
+                self._log.info(LogLine("transferring the whole zone", zone=self._text, error=error))
         return await self._take(await fetch_zone(self.zone, primary, self._pause), primary, timers)
 
     async def _changes(self, primary: Address, known: Record) -> ZoneTransfer:
@@ -202,5 +203,5 @@ class ZoneRefresher:
             raise ExchangeError(f"{address_text(primary)}: serial {serial} is not newer than {timers.serial}")
         await self._copy.take(found)
         if found.records is None:
-            self._log.info("zone %s: differences lead to serial %d", self._text, serial)
+            self._log.info(LogLine("transferred differences", zone=self._text, serial=serial))
         return Timers.of(found.soa)

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from svcdns.errors import UNDECODABLE, SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.plugins.secondary.refresher import Timers
 from svcdns.process.atomic_file import replace_file
 from svcdns.process.blocking_io import in_thread
@@ -94,16 +95,16 @@ def usable(path: Path, zone: bytes, primaries: tuple[tuple[str, int], ...], log:
     try:
         found = read(path, zone)
     except StateFileError as error:
-        log.warning("zone %s: %s; the zone is transferred anew", names.to_text(zone), error)
+        log.warning(LogLine("the zone is transferred anew", zone=names.to_text(zone), error=error))
         return b""
     if found is None or not set(found.saved.primaries) & set(primaries):
         return b""
     soa = decode(found.saved.payload).soa
     timers, text = Timers.of(soa), names.to_text(zone)
     if found.age >= timers.expire:
-        log.warning("zone %s in %s has expired; the zone is transferred anew", text, path)
+        log.warning(LogLine("a saved zone has expired; the zone is transferred anew", zone=text, path=path))
         return b""
-    log.info("zone %s with serial %d from %s, confirmed %.0f s ago", text, timers.serial, path, found.age)
+    log.info(LogLine("a saved zone is used", zone=text, serial=timers.serial, path=path, age_seconds=round(found.age)))
     return found.saved.payload
 
 
@@ -173,7 +174,8 @@ class StateFile:
             reason = (error.strerror or str(error)).lower()
             if reason != self._last_error:
                 self._last_error = reason
-                self._log.error("zone %s: cannot write %s: %s", names.to_text(self._zone), self._path, reason)
+                zone = names.to_text(self._zone)
+                self._log.error(LogLine("cannot save a zone", zone=zone, path=self._path, error=reason))
 
     def _put(self, payload: bytes, serial: int, confirmed: float) -> None:
         body = msgspec.msgpack.encode(SavedZone(self._zone, self._primaries, payload))

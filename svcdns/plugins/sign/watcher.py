@@ -22,6 +22,7 @@ import msgspec
 
 from svcdns.corefile.errors import CorefileError
 from svcdns.errors import UNDECODABLE
+from svcdns.log_line import LogLine
 from svcdns.plugins.sign import key_files
 from svcdns.plugins.sign.options import ZoneToSign
 from svcdns.plugins.sign.program import Job, Result
@@ -142,9 +143,10 @@ class Watcher:
         if result.error:
             return await self._failed(f'Error signing "{zone.zone}" with key tags "{shown_tags}": {result.error}')
         for text in result.warnings[:SHOWN_WARNINGS]:
-            self._log.warning("%s", text)
+            self._log.warning(LogLine("a warning about the zone file", path=zone.file, warning=text))
         if len(result.warnings) > SHOWN_WARNINGS:
-            self._log.warning("%s: %d more warnings", zone.file, len(result.warnings) - SHOWN_WARNINGS)
+            more = len(result.warnings) - SHOWN_WARNINGS
+            self._log.warning(LogLine("more warnings about the zone file", path=zone.file, warnings=more))
         self._log.info(
             'Successfully signed zone "%s" in "%s" with key tags "%s" and %d SOA serial, elapsed %f, next: %s',
             zone.zone, zone.signed_file, shown_tags, job.serial, elapsed, shown(now + CHECK),
@@ -154,8 +156,7 @@ class Watcher:
 
     async def _failed(self, error: str) -> float:
         if error != self._last_error:
-            where = f"{self._zone.position.file}:{self._zone.position.line}"
-            self._log.warning("%s: %s, next: %s", where, error, shown(self._now() + RETRY))
+            self._log.warning("%s, next: %s", error, shown(self._now() + RETRY))
         self._last_error = error
         found = await in_thread(check, self._zone.signed_file, self._zone.file, (), self._now())
         await self._publish(State(failed=True, expiration=found.expiration).data(self._zone))

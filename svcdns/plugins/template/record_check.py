@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.template.go_template import ParsedTemplate, RenderError, Struct
 from svcdns.plugins.template.options import Options
 from svcdns.telemetry.logging import plugin_logger
@@ -30,7 +31,7 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  #
             if error:
                 where = f"{place.file}:{place.line}:{place.column}"
                 plugin_logger("template").warning(
-                    "%s: the template makes no record, so that its answers are SERVFAIL: %s", where, error
+                    LogLine("the template makes no record: its answers are SERVFAIL", position=where, error=error)
                 )
     return {}
 

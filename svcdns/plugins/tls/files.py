@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from svcdns.corefile.errors import CorefileError
+from svcdns.log_line import LogLine
 from svcdns.plugins.tls.acme import data
 from svcdns.plugins.tls.options import CLIENT_AUTH, Options
 from svcdns.plugins.tls.served import ServerTls, day, decode
@@ -45,9 +46,9 @@ def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
             raise CorefileError(
                 options.position, f"plugin/tls: open {options.keylog}: {(error.strerror or '').lower()}"
             ) from error
-        log.warning("keylog: whoever can read %s can decrypt the TLS connections", options.keylog)
+        log.warning(LogLine("keylog: whoever can read the file can decrypt the TLS connections", path=options.keylog))
     if served.expires < time.time():
-        log.warning("the certificate %s expired on %s", options.certificate, day(served.expires))
+        log.warning(LogLine("the certificate has expired", path=options.certificate, expired=day(served.expires)))
     return {options.data_key: msgspec.msgpack.encode(served)}
 
 
@@ -71,12 +72,13 @@ def refresh(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:
         refused = str(error).encode()
         if before.refused == refused:
             return {}
-        log.error("%s; the previous certificate, valid until %s, stays in use", error, day(before.expires))
+        log.error(LogLine("the previous certificate stays in use", error=error, valid_until=day(before.expires)))
         return {options.data_key: msgspec.msgpack.encode(msgspec.structs.replace(before, refused=refused))}
     if now == before:
         return {}
     if now.material != before.material:
-        log.info("certificate %s was read again, valid until %s", options.certificate, day(now.expires))
+        until = day(now.expires)
+        log.info(LogLine("the certificate was read again", path=options.certificate, valid_until=until))
     return {options.data_key: msgspec.msgpack.encode(now)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
@@ -109,7 +110,7 @@ class Trace(Plugin):
             self._counters.count(DROPPED, "collector", amount=found.collector)
             if self._clock() - self._logged_at >= LOG_INTERVAL:
                 self._logged_at = self._clock()
-                self._log.warning("%d spans were not exported: %s", found.collector, found.failure)
+                self._log.warning(LogLine("spans were not exported", spans=found.collector, error=found.failure))
 
     def stop(self) -> None:
         """Adds the last numbers to the metrics."""

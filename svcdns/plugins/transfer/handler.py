@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable
 from itertools import chain
 from typing import Final
 
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin
 from svcdns.plugin_api.environment import Environment
@@ -95,16 +96,14 @@ class Transfer(Plugin):
         if offer is None:
             return following(query)
         if offer.records is None:
-            self._log("zone %s: serial %d is current at %s", query, offer.soa)
+            self._log("up-to-date", query, offer.soa)
             return Reply(flags=query.reply_flags, answer=(offer.soa,))  # without AA, as in CoreDNS
         if query.client.protocol == "udp":
             return self._over_udp(query, offer)
         if self._active >= MAX_TRANSFERS:
             return rcode_only(Rcode.SERVFAIL, f"plugin/transfer: {MAX_TRANSFERS} transfers are active already")
-        text = (
-            "zone %s: changes to serial %d sent to %s" if offer.is_incremental else "zone %s with serial %d sent to %s"
-        )
-        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records, text))
+        transfer = "differences" if offer.is_incremental else "whole-zone"
+        return Reply(flags=query.reply_flags | AA, stream=self._stream(query, offer.records, transfer))
 
     def _over_udp(self, query: Query, offer: ZoneOffer) -> Reply:
         """Returns the differences if they fit into a datagram, otherwise the SOA record (RFC 1995 §2).
@@ -122,7 +121,7 @@ class Transfer(Plugin):
                     found.clear()
                     break
         if found:
-            self._log("zone %s: changes to serial %d sent to %s", query, offer.soa)
+            self._log("differences", query, offer.soa)
         return Reply(flags=query.reply_flags | AA, answer=tuple(found) or (offer.soa,))
 
     def _offer(self, query: Query, serial: int) -> ZoneOffer | None:
@@ -137,9 +136,9 @@ class Transfer(Plugin):
         return None
 
     def _stream(
-        self, query: Query, zone: Iterable[Iterable[Record]], text: str
+        self, query: Query, zone: Iterable[Iterable[Record]], transfer: str
     ) -> Generator[Iterable[Record], None, None]:
-        """Yields the zone's records. At the end, logs `text`.
+        """Yields the zone's records. At the end, logs the transfer.
 
         The transfer counts towards the limit of simultaneous transfers until the generator ends or is closed.
         """
@@ -149,12 +148,14 @@ class Transfer(Plugin):
             for portion in zone:
                 yield portion
             for soa in portion:  # the last record is the SOA record (RFC 5936 §2.2)
-                self._log(text, query, soa)
+                self._log(transfer, query, soa)
         finally:
             self._active -= 1
 
-    def _log(self, text: str, query: Query, soa: Record) -> None:
-        self._environment.log.info(text, names.to_text(query.key), serial_of(soa), query.client.address)
+    def _log(self, transfer: str, query: Query, soa: Record) -> None:
+        zone, client = names.to_text(query.key), query.client.address
+        line = LogLine("answered a transfer", transfer=transfer, zone=zone, serial=serial_of(soa), client=client)
+        self._environment.log.info(line)
 
     def _rule_for(self, key: bytes) -> Rule | None:
         return next((rule for zone, rule in self._rules if names.is_within(key, zone)), None)
@@ -193,4 +194,4 @@ async def notify(zone: bytes, address: Address, source: str, log: logging.Logger
         if rcode == Rcode.NOERROR:
             return
         reason = f"{address_text(address)}: {rcode_text(rcode)}"
-    log.warning("zone %s: notification not accepted: %s", names.to_text(zone), reason)
+    log.warning(LogLine("a notification was not accepted", zone=names.to_text(zone), error=reason))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
 
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.telemetry.counters import Counters
 from svcdns.tls.contexts import server_context
 from svcdns.tls.errors import TlsError
@@ -54,7 +55,7 @@ class Certificates:
         try:
             self._contexts[key] = self._context(served)
         except (TlsError, OSError) as error:
-            log.error("the certificate %s cannot be served: %s", served.certificate, error)
+            log.error(LogLine("the certificate cannot be served", path=served.certificate, error=error))
             return
         self._served[key] = served
         self._with_alpn.clear()

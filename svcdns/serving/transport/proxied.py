@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.loop import add_drain, remove_drain
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import ProxyPolicy, ProxyProtocol
 from svcdns.serving.transport.connections import TcpConnections, client_key
@@ -171,7 +172,7 @@ class HeaderReader:
             self._wait_for_more(len(data))
             return
         except (OSError, FormError) as error:
-            log.debug("a connection from %s is closed: %s", self._host, error)
+            log.debug(LogLine("a connection is closed", address=self._host, error=error))
             self.abort()
             return
         if header is not None:

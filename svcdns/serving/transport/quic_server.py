@@ -37,6 +37,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from svcdns.eventloop.fair_queue import FairQueue
 from svcdns.eventloop.loop import after_drains
 from svcdns.eventloop.timer_wheel import TimerWheel
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.quic.configuration import ID_LENGTH, MIN_IDLE, server_configuration
@@ -96,7 +97,7 @@ class KeyLog:
             with self._path.open("a", encoding="ascii") as file:
                 file.write(text)
         except OSError as error:
-            _limit.log(log, logging.ERROR, "the key log %s cannot be written", self._path, error=error)
+            _limit.log(log, logging.ERROR, LogLine("the key log cannot be written", path=self._path), error=error)
 
     def flush(self) -> None:
         """Does nothing: `write` has written everything."""
@@ -148,7 +149,7 @@ class QuicServer:
                 configuration.secrets_log_file = cast("TextIO", KeyLog(path))
             self._configuration = configuration
         except TlsError as error:
-            log.error("the certificate of %s cannot be served: %s", self.endpoint.server, error)
+            log.error(LogLine("the certificate cannot be served", server=self.endpoint.server, error=error))
 
     def drain(self) -> None:
         """Receives one batch of datagrams, and sends the datagrams that answer them."""
@@ -411,7 +412,8 @@ class QuicServer:
 
     def failed(self, error: Exception) -> None:
         """Logs an error that a datagram has caused in aioquic, at most once a minute."""
-        _limit.log(log, logging.WARNING, "a QUIC connection on %s failed", self.endpoint.server, error=error)
+        line = LogLine("a QUIC connection failed", server=self.endpoint.server)
+        _limit.log(log, logging.WARNING, line, error=error)
 
     def count_shed(self, reason: ShedReason, amount: int = 1) -> None:
         """Counts, in a metric, connections or datagrams that were dropped because of a limit."""

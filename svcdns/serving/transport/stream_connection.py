@@ -16,6 +16,7 @@ from typing import Final
 
 from svcdns.eventloop.deadline import Deadline
 from svcdns.eventloop.stream import SocketTransport
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.query import Client
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.transport.connections import READ_AHEAD, Detached, client_key
@@ -216,7 +217,8 @@ class StreamConnection(asyncio.Protocol):
         try:
             self.decode(data)
         except Exception as error:  # noqa: BLE001 - a mistake in a library: only this connection ends
-            _limit.log(log, logging.ERROR, "a connection of %s is closed", self.endpoint.server, error=error)
+            line = LogLine("a connection is closed", server=self.endpoint.server)
+            _limit.log(log, logging.ERROR, line, error=error)
             self._transport.abort()
             return
         if self.unfinished and not unfinished and not self._blocked:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from svcdns.eventloop.stream import SocketTransport
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.query import Client
 from svcdns.serving.metrics import SHED, ShedReason
 from svcdns.serving.responder import Responder
@@ -84,7 +85,7 @@ class TlsAcceptor:
         def failed(error: Exception) -> None:
             connections.handshaking.discard(transport)
             self._counters.count(HANDSHAKES, server, "failed")
-            log.debug("TLS handshake on %s failed: %s", server, error)
+            log.debug(LogLine("a TLS handshake failed", server=server, error=error))
 
         transport = TlsTransport(side, established, failed, self._handshakes, timeouts.read, client, server_side=True)
         connections.handshaking.add(transport, client)

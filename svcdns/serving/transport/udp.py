@@ -28,6 +28,7 @@ from typing import Final
 from svcdns.eventloop.clock import Clock
 from svcdns.eventloop.fair_queue import FairQueue
 from svcdns.eventloop.loop import after_drains
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.settings import ProxyProtocol
 from svcdns.serving.fast_path import try_fast_path
@@ -105,7 +106,9 @@ class SocketErrors:
         now = self._clock()
         if now - self._logged.get(number, -LOG_INTERVAL) >= LOG_INTERVAL:
             self._logged[number] = now
-            log.warning("%s on %s failed: %s", operation, self.server, os.strerror(number))
+            log.warning(
+                LogLine("a system call failed", operation=operation, server=self.server, error=os.strerror(number))
+            )
 
 
 class UdpReader:

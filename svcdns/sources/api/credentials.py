@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from svcdns.cluster.watch_options import SourceError, WatchOptions
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import in_thread
 from svcdns.sources.api import kubeconfig
 from svcdns.sources.snapshot_file import Origin
@@ -125,7 +126,9 @@ class Credentials:
         if last is None:
             raise SourceError(f"credentials: their files cannot be read within {limit:g} s")
         if first:
-            self._log.warning("credentials: their files cannot be read within %g s, using those read before", limit)
+            self._log.warning(
+                LogLine("reading the credentials takes long: the earlier ones stay in use", seconds=limit)
+            )
         return last
 
     async def close(self) -> None:

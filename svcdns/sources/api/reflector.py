@@ -26,6 +26,7 @@ import msgspec
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.errors import UNDECODABLE
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.sources.api import decoding
 from svcdns.sources.api.client import ApiClient, ApiError, ExpiredError, RefusedError, UnreachableError, refusal
 from svcdns.sources.api.paging import LineSplitter, PageLimit, UnreadableError
@@ -107,7 +108,8 @@ class Reflector:
         if not cheap:
             self._expensive_pages.reset()
         if left_out:
-            self._log.warning("%s: %d objects of an unknown shape were left out", self._resource.qualified, left_out)
+            line = LogLine("objects of an unknown shape are left out", kind=self._resource.qualified, objects=left_out)
+            self._log.warning(line)
         changes: list[Change] = [Begin(self._resource.kind)] if first else []
         changes.extend(map(Put, objects))
         self._token = metadata.token or ""
@@ -137,7 +139,7 @@ class Reflector:
         except UnreachableError as error:
             if not opened_at:
                 raise
-            self._log.debug("%s: the watch was cut: %s", self._resource.qualified, error)
+            self._log.debug(LogLine("the watch was cut", kind=self._resource.qualified, error=error))
         finally:
             lived = self._version != version or (bool(opened_at) and self._clock() - opened_at >= LIVED)
             if lived:
@@ -191,7 +193,8 @@ class Reflector:
             try:
                 return event.type, self._change(event.type, self._resource.decoder.object(event.object))
             except msgspec.ValidationError as error:
-                self._log.warning("%s: an object of an unknown shape was left out: %s", self._resource.qualified, error)
+                text = LogLine("an object of an unknown shape is left out", kind=self._resource.qualified, error=error)
+                self._log.warning(text)
         return event.type, None
 
     def _change(self, event_type: str, item: decoding.Item) -> Change | None:
@@ -207,7 +210,12 @@ class Reflector:
         try:
             return decoding.trigger_time(item.annotations)
         except ValueError as error:
-            self._log.warning("%s/%s: %s: %s", item.namespace, item.name, decoding.TRIGGER_TIME_ANNOTATION, error)
+            self._log.warning(
+                LogLine(
+                    "an annotation has no time",
+                    slice=f"{item.namespace}/{item.name}", annotation=decoding.TRIGGER_TIME_ANNOTATION, error=error,
+                )
+            )  # fmt: skip
             return 0.0
 
     # -- errors
@@ -215,7 +223,7 @@ class Reflector:
     async def _recover(self, error: ApiError) -> None:
         """Logs the error unless it has been logged before, and waits until the next try."""
         if isinstance(error, ExpiredError):
-            self._log.info("%s: %s; listing again", self._resource.qualified, error)
+            self._log.info(LogLine("listing again", kind=self._resource.qualified, error=error))
             self._healthy()
             await self._list_anew()
             return
@@ -256,16 +264,18 @@ class Reflector:
         self._retry.answered()
         verb, resource = "watch" if self._version else "list", self._resource.qualified
         status = error.status if isinstance(error, RefusedError) else 0
-        text = f"cannot {verb} {resource}: {error}"
+        line = LogLine("the Kubernetes API server refuses a request", verb=verb, kind=resource, error=error)
         if status == 403:
-            rights = f'the ServiceAccount needs "list" and "watch" on {resource} in all namespaces'
-            text = f"cannot {verb} {resource}: forbidden; {rights} ({error})"
+            line = LogLine(
+                'forbidden; the ServiceAccount needs "list" and "watch" in all namespaces',
+                verb=verb, kind=resource, error=error,
+            )  # fmt: skip
         elif status == 401:
-            text = f"cannot {verb} {resource}: unauthorized; reading the credentials again ({error})"
+            line = LogLine("unauthorized; reading the credentials again", verb=verb, kind=resource, error=error)
         key = f"{verb} {status or type(error).__name__}"
         if key != self._last_error:
             self._last_error = key
-            self._log.error("%s", text)
+            self._log.error(line)
 
     def _healthy(self) -> None:
         """Records that the server has sent a successful response."""
@@ -279,4 +289,4 @@ class Reflector:
         """Logs that listing and watching work again, if an error has been logged before."""
         if self._last_error:
             self._last_error = ""
-            self._log.info("%s: listing and watching again", self._resource.qualified)
+            self._log.info(LogLine("listing and watching again", kind=self._resource.qualified))

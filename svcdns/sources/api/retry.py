@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 
 PERIOD = 1.0
 """Minimum seconds between two tries; jitter adds up to a quarter."""
@@ -78,8 +79,8 @@ class SharedRetry:
         """
         if reason not in self._logged and len(self._logged) < REASONS:
             self._logged.add(reason)
-            answers = "answering from the last known state" if known else "answering SERVFAIL for cluster names"
-            self._log.warning("cannot reach the Kubernetes API: %s; %s and trying again", reason, answers)
+            answers = "last-known-state" if known else "servfail"
+            self._log.warning(LogLine("cannot reach the Kubernetes API: trying again", error=reason, answers=answers))
 
     def answered(self) -> None:
         """Records that a request got a response, even if it has an error status."""

@@ -21,6 +21,7 @@ import msgspec
 from svcdns.cluster.changes import Begin, Change, Complete, Gone, Kind, Put
 from svcdns.cluster.objects import ClusterObject, Endpoint, EndpointSlice
 from svcdns.cluster.watch_options import SourceError, WatchOptions
+from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import BlockingCalls
 from svcdns.process.heap import collector_paused, free_in_steps
 from svcdns.sources.change_source import Apply
@@ -151,7 +152,7 @@ class ManifestsSource:
                 raise
             if str(error) != self._last_error:
                 for line in str(error).split("\n"):
-                    self._log.error("manifests: %s; the last good state stays", line)
+                    self._log.error(LogLine("manifests: the last good state stays", error=line))
             self._last_error = str(error)
             return self._good
         if self._last_error:
@@ -173,15 +174,14 @@ class ManifestsSource:
         warnings = self._reader.warnings
         for warning in warnings:
             if warning not in self._warned:
-                self._log.warning("manifests: %s", warning)
+                self._log.warning(LogLine("manifests: an object is left out", reason=warning))
         self._warned = frozenset(warnings)
 
     def _log_ignored(self, cluster: Cluster) -> None:
         if cluster.ignored and not self._logged_ignored:
             self._logged_ignored = True
-            self._log.info(
-                "manifests: ignored kinds that no DNS name depends on: %s", ", ".join(sorted(cluster.ignored))
-            )
+            kinds = sorted(cluster.ignored)
+            self._log.info(LogLine("manifests: ignored kinds that no DNS name depends on", kinds=kinds))
 
 
 def _free(used: list[list[Change] | dict[ObjectKey, ClusterObject]]) -> None:

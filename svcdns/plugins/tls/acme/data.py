@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.tls.acme.storage import Storage
 from svcdns.plugins.tls.options import Acme
 from svcdns.plugins.tls.served import ServerTls, decode
@@ -39,7 +40,7 @@ def stored(acme: Acme) -> Material:
     try:
         return Storage(acme).certificate()
     except TlsError as error:
-        plugin_logger("tls").warning("acme: %s; a new certificate is requested", error)
+        plugin_logger("tls").warning(LogLine("acme: a new certificate is requested", error=error))
         return Material()
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from svcdns.log_line import LogLine
 from svcdns.plugins.tls.acme.account_key import AccountKey
 from svcdns.plugins.tls.acme.certificate import lifetime
 from svcdns.plugins.tls.acme.client import AcmeClient
@@ -130,21 +131,25 @@ class Manager:
         self._failures += 1
         self._next = self._now() + delay
         until = _expiry(self._material)
-        state = f"the certificate in use is valid until {day(until)}" if until else "there is no certificate yet"
-        text = "acme: no new certificate for %s: %s; %s; the next attempt is in %.0f s"
-        self._log.error(text, self._acme.text, reason, state, delay)
+        self._log.error(
+            LogLine(
+                "acme: no new certificate",
+                domains=self._acme.text, error=reason, valid_until=day(until) if until else None,
+                retry_seconds=round(delay),
+            )
+        )  # fmt: skip
 
     async def _obtain(self) -> None:
         async with self._locked():
             newer = await in_thread(stored, self._acme)
             if _expiry(newer) > _expiry(self._material):
-                self._log.info("acme: another process has renewed the certificate for %s", self._acme.text)
+                self._log.info(LogLine("acme: another process has renewed the certificate", domains=self._acme.text))
                 self._use(newer)
                 if self._next > self._now():
                     return
             key = await self._account_key()
             http = await self._connect(self._acme)
-            self._log.info("acme: requesting a certificate for %s from %s", self._acme.text, self._acme.ca)
+            self._log.info(LogLine("acme: requesting a certificate", domains=self._acme.text, ca=self._acme.ca))
             try:
                 client = AcmeClient(http, key, self._acme.ca, self._sleep)
                 material = await client.obtain(self._acme.domains, self._acme.email, self._present)
@@ -154,7 +159,7 @@ class Manager:
             self._is_saved = False
             await self._save()
         until = day(expiry(material.certificates))
-        self._log.info("acme: new certificate for %s, valid until %s", self._acme.text, until)
+        self._log.info(LogLine("acme: new certificate", domains=self._acme.text, valid_until=until))
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
@@ -192,7 +197,9 @@ class Manager:
             await in_thread(self._storage.save, self._material)
             self._is_saved = True
         except StorageError as error:
-            self._log.error("acme: the new certificate for %s is in use, but %s", self._acme.text, error)
+            self._log.error(
+                LogLine("acme: the new certificate is in use, but not saved", domains=self._acme.text, error=error)
+            )
 
     async def _send(self) -> None:
         data = served(self._acme, self._material, self._failures, self._next)
