@@ -142,7 +142,7 @@ class Subject:
     def unfinished_upgrade(self) -> None:
         """Begins to replace the program, and waits until the replacement of the workers begins."""
         os.kill(self.running.process.pid, signal.SIGUSR2)
-        self.running.until_logged("control is replaced")
+        self.running.until_logged("a process is replaced process=control")
 
     def stop(self) -> None:
         """Stops the server, and waits for its exit."""

@@ -526,7 +526,7 @@ def test_the_supervisor_imports_no_client_or_parser() -> None:
             "shared_memory",
         )
     }
-    assert ours == {"svcdns", "svcdns.process", *parts}
+    assert ours == {"svcdns", "svcdns.log_line", "svcdns.process", *parts}
     assert not loaded & {
         "asyncio",
         "configparser",

@@ -90,7 +90,10 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
         text = f"listen {place}: bind: {reason.lower()}"
         if address not in optional:
             raise HttpListenError(text) from error
-        log.error(LogLine("a page has no listener", user=optional[address], error=text))
+        if path is None:
+            log.error("%s: %s", optional[address], text)
+        else:
+            log.error(LogLine("a Unix socket is not open", user=optional[address], error=text))
         return []
     return out
 

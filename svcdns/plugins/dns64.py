@@ -39,13 +39,13 @@ _WORDS: Final = {"prefix": 1, **dict.fromkeys(_FLAGS, 0)}
 class Options:
     """The options of `dns64`. `prefix` has the 4 to 12 octets of the IPv6 prefix.
 
-    `ignored` has the Corefile positions of options that have no effect.
+    `ignored` has the positions in the Corefile and the names of options that have no effect.
     """
 
     prefix: bytes = ipaddress.ip_address("64:ff9b::").packed[:12]
     translate_all: bool = False
     allow_ipv4: bool = False
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
 
 
 def parse(block: Block) -> Options:
@@ -67,8 +67,8 @@ def parse(block: Block) -> Options:
 def _after_prefix(line: Directive, options: Options) -> Options:
     if arguments.arguments(line, 0, 1):
         return replace(options, prefix=_prefix(line.arguments[0]))
-    where = f"{line.position.file}:{line.position.line}: '{line.name.text}'"
-    return replace(options, ignored=(*options.ignored, where))
+    where = f"{line.position.file}:{line.position.line}"
+    return replace(options, ignored=(*options.ignored, (where, line.name.text)))
 
 
 def _option(line: Directive, options: Options) -> Options:
@@ -101,11 +101,12 @@ def _prefix(word: Token) -> bytes:
 
 def gather(options: Options, known: Mapping[str, bytes]) -> dict[str, bytes]:  # noqa: ARG001 - reads no files
     """Logs a warning for options without effect. Returns no data."""
-    for where in options.ignored:
+    for where, name in options.ignored:
         plugin_logger("dns64").warning(
             LogLine(
                 "an option has no effect after a prefix in the directive; write 'prefix' in the block instead",
-                option=where,
+                option=name,
+                position=where,
             )
         )
     return {}

@@ -42,7 +42,8 @@ async def test_a_saved_corefile_serves_after_a_restart(tmp_path: Path, caplog: p
     later.takes_over(saved, WRONG)
     assert later.serves
     assert counters.values[counters.cell(FALLBACK)] == 1
-    assert "Corefile:1:1: wrong; serving the last good Corefile" in caplog.text
+    assert "serving the last good Corefile saved=" in caplog.text
+    assert 'error="Corefile:1:1: wrong"' in caplog.text
     await later.save(COREFILE)
     assert not later.serves
     assert counters.values[counters.cell(FALLBACK)] == 0
@@ -90,7 +91,7 @@ async def test_a_file_that_hangs_is_not_waited_for(
     monkeypatch.setattr(last_good_corefile, "READ_LIMIT", 0.01)
     os.mkfifo(tmp_path / FILE)
     assert await last_good(tmp_path).find() is None
-    assert "the last good Corefile cannot be used: the last good Corefile: not done within 0.01 s" in caplog.text
+    assert 'the last good Corefile cannot be used error="the last good Corefile: not done within 0.01 s"' in caplog.text
     (tmp_path / FILE).open("r+b", buffering=0).close()  # lets the thread go on
 
 

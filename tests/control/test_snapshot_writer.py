@@ -107,8 +107,8 @@ async def test_a_written_snapshot_can_be_read(tmp_path: Path, caplog: pytest.Log
         {("loads_total", "missing"): 1, ("writes_total", "done"): 1},
         {("loads_total", "used"): 1},
     )
-    assert "serving 3 objects from the snapshot" in caplog.text
-    assert "confirmed 60 s ago" in caplog.text
+    assert "until the API server has been listed objects=3 path=" in caplog.text
+    assert "age_seconds=60" in caplog.text
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [one.writer.path.name]
     assert one.writer.path.stat().st_mode & 0o777 == 0o600
 
@@ -204,7 +204,10 @@ async def test_an_error_is_logged_once(tmp_path: Path, caplog: pytest.LogCapture
     await one.writer.update()
     assert one.counted() == {("writes_total", "failed"): 2, ("writes_total", "done"): 1}
     lines = [record.message.replace(str(one.writer.path), "PATH") for record in caplog.records]
-    assert lines == ["cannot write the snapshot PATH: file exists", "the snapshot PATH is written again"]
+    assert lines == [
+        'cannot write the snapshot path=PATH error="file exists"',
+        "the snapshot is written again path=PATH",
+    ]
 
 
 async def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +300,7 @@ async def test_a_refused_file_is_logged(
     other.now = now
     assert await other.writer.read() is None
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith(f"snapshot {one.writer.path} is not used: ")
+    assert line.startswith(f"the snapshot is not used path={one.writer.path} error=")
     assert reason in line
     assert other.counted() == {("loads_total", "refused"): 1}
 
@@ -312,4 +315,4 @@ async def test_a_clock_that_was_set_back_makes_no_snapshot_too_old(
     other = World(tmp_path, max_age=60.0)
     other.now = 10.0
     assert await other.writer.read() is not None
-    assert "confirmed at a time in the future" in caplog.text
+    assert "age_seconds=-990" in caplog.text

@@ -65,5 +65,5 @@ async def test_a_folder_that_does_not_exist(tmp_path: Path, caplog: pytest.LogCa
     with pytest.raises(HttpListenError, match=f"listen unix {tmp_path}/no/no/s: bind: no such file or directory"):
         await pages.serve({address: frozenset({"/v1/"})})
     await pages.serve({address: frozenset({"/v1/"})}, None, {address: "no tool can connect"})
-    assert "no tool can connect: listen unix" in caplog.text
+    assert 'user="no tool can connect" error="listen unix' in caplog.text
     await pages.serve({})

@@ -163,5 +163,6 @@ def test_a_missing_right_is_one_line(tmp_path: Path, api: ApiDouble) -> None:
         said = [line for line in server.log.splitlines() if "forbidden" in line]
         assert len(said) == 1
         assert said[0].startswith(
-            "[ERROR] plugin/kubernetes: cannot list endpointslices.discovery.k8s.io: forbidden; the ServiceAccount needs"
+            "[ERROR] plugin/kubernetes: forbidden: the ServiceAccount needs the verbs list and watch in all namespaces "
+            "verb=list kind=endpointslices.discovery.k8s.io error="
         )

@@ -69,7 +69,7 @@ def test_a_zone_file_that_cannot_be_used(tmp_path: Path) -> None:
         until("the zone", lambda: server.records("www.two.test.") == ["10.0.0.2"])
         until("the metric", lambda: refused(0.0) in http(server.ports["metrics"], "/metrics")[1])
         (tmp_path / "one.zone").write_text("@ 60 IN SOA ns root 2 2 3 4 5\nwww 60 IN A 10.0.0\n")
-        server.until_logged("zone one.test. is served as it was read before")
+        server.until_logged("the zone is served as it was read before zone=one.test.")
         assert server.records("www.one.test.") == ["10.0.0.1"]
         (tmp_path / "one.zone").write_text(good.format(2, "10.0.0.3"))
         until("the new zone", lambda: server.records("www.one.test.") == ["10.0.0.3"])

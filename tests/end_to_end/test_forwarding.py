@@ -36,7 +36,7 @@ def test_a_file_of_upstreams_that_changes(tmp_path: Path) -> None:
         assert server.records(NAME) == ["SERVFAIL"]
         server.until_logged("127.0.0.98:53: connection refused")
         path.write_text("nameserver 127.0.0.99\n")
-        server.until_logged(f"upstreams changed in {path}: 127.0.0.99:53")
+        server.until_logged(f"upstreams changed path={path} upstreams=127.0.0.99:53")
         until(
             "the new upstream's turn",
             lambda: server.records(NAME) and "127.0.0.99:53: connection refused" in server.log,

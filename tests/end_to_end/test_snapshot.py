@@ -84,7 +84,7 @@ def test_a_start_without_an_api_server(tmp_path: Path, api: ApiDouble) -> None:
         assert server.records("20.0.96.10.in-addr.arpa.", "PTR") == [WEB]
         assert server.records(NOTHING) == ["NXDOMAIN"]
         server.until_ready()
-        assert "serving 4 objects from the snapshot" in server.log
+        assert "until the API server has been listed objects=4 " in server.log
         assert "starting server with unsynced" not in server.log
         until(
             "the extended errors",
@@ -149,7 +149,7 @@ def test_a_damaged_snapshot(tmp_path: Path, api: ApiDouble) -> None:
     api.standing = AWAY
     with start(tmp_path, api) as server:
         server.until_serving()
-        assert server.log.count("is not used: ") == server.log.count("it is damaged") == 1
+        assert server.log.count("the snapshot is not used") == server.log.count("it is damaged") == 1
         assert server.records(WEB) == ["SERVFAIL"]
         assert server.records("www.example.org.") == ["192.0.2.80"]
         assert http(server.ports["ready"], "/ready") == (503, "kubernetes")

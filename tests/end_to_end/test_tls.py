@@ -173,9 +173,9 @@ def test_certificates_are_read_again(tmp_path: Path) -> None:
             assert server.certificate() == der(pair())
             new.write(tmp_path)
             until("the new certificate", lambda: server.certificate() == der(new))
-            assert "was read again, valid until" in server.log
+            assert "the certificate was read again path=" in server.log
             (tmp_path / "server.crt").write_bytes(newer.certificate)
-            server.until_logged("key values mismatch; the previous certificate")
+            server.until_logged('key values mismatch" valid_until="')
             until("the metric", lambda: server.metric("svcdns_tls_certificate_refused") == 1)
             assert server.certificate() == der(new)
             newer.write(tmp_path)
@@ -262,7 +262,7 @@ def test_an_upgrade_in_place(tmp_path: Path) -> None:
         assert asked(secure)
         assert asked(idle)
         server.process.send_signal(signal.SIGUSR2)
-        until("the new worker", lambda: asked(secure) and "worker 0 is replaced" in server.log)
+        until("the new worker", lambda: asked(secure) and 'a process is replaced process="worker 0"' in server.log)
         assert secure.recv(1) == b""
         assert server.ask_tls()
         until("the end of the upgrade", lambda: server.ask_tls() and "the upgrade is complete" in server.log)
@@ -295,7 +295,7 @@ def test_a_stop_ends_an_unfinished_upgrade(tmp_path: Path) -> None:
     with serving(tmp_path, corefile=corefile) as server, server.secure() as secure:
         assert asked(secure)
         server.process.send_signal(signal.SIGUSR2)
-        until("the new worker", lambda: "worker 0 is replaced" in server.log)
+        until("the new worker", lambda: 'a process is replaced process="worker 0"' in server.log)
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(asked_until_refused, server.ports["port"])
             began = time.monotonic()

@@ -141,10 +141,12 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
         with KeptConnections(10, server.ports["port"], WEB) as kept, Asking(server) as asking:
             server.process.send_signal(signal.SIGUSR2)
             for process, fault in faults.items():
-                server.until_logged(f"{process} ended (exit code 7): starting it again, its predecessor goes on")
+                server.until_logged(
+                    f'process={process} exit_code=7 consequence="starting it again, its predecessor goes on"'
+                )
                 assert is_alive(old[process])
                 if process == "control":
-                    server.until_logged("control is in a crash loop: ")
+                    server.until_logged("a process is in a crash loop process=control")
                     server.process.send_signal(signal.SIGUSR2)
                     server.until_logged("[ERROR] SIGUSR2: an upgrade is in progress; this one is refused")
                 fault.unlink()
@@ -161,7 +163,7 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
         server.until_ready()
         old = server.children()
         server.process.send_signal(signal.SIGUSR2)
-        server.until_logged("has taken over" if process == "control" else "control is replaced")
+        server.until_logged("has taken over" if process == "control" else "a process is replaced process=control")
         with Asking(server) as asking:
             os.kill(old[process], signal.SIGKILL)
             server.until_logged(COMPLETE)
@@ -177,8 +179,8 @@ def test_an_old_process_that_is_killed_during_an_upgrade_is_replaced(tmp_path: P
     [
         pytest.param("SIGUSR2: checking", marks=pytest.mark.slow),
         "has taken over",
-        pytest.param("control is replaced", marks=pytest.mark.slow),
-        "worker 0 is replaced",
+        pytest.param("a process is replaced process=control", marks=pytest.mark.slow),
+        'a process is replaced process="worker 0"',
     ],
 )
 def test_a_stop_during_an_upgrade(tmp_path: Path, line: str) -> None:
@@ -208,9 +210,11 @@ async def test_queries_that_wait_for_an_upstream_are_answered(tmp_path: Path) ->
         with Server(tmp_path, BOUND.replace(".:{port}", "cluster.local:{port}") + FORWARD % upstream.port) as server:
             await asyncio.to_thread(server.until_ready)
             server.process.send_signal(signal.SIGUSR2)
-            await asyncio.to_thread(server.until_logged, "control is replaced")
+            await asyncio.to_thread(server.until_logged, "a process is replaced process=control")
             asking: list[asyncio.Task[tuple[float, list[str]]]] = []
-            replaced = asyncio.create_task(asyncio.to_thread(server.until_logged, "worker 0 is replaced"))
+            replaced = asyncio.create_task(
+                asyncio.to_thread(server.until_logged, 'a process is replaced process="worker 0"')
+            )
             while not replaced.done():
                 asking += [
                     asyncio.create_task(sent(server.ports["port"], transport, len(asking)))

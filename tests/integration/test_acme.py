@@ -144,7 +144,9 @@ def test_a_certificate_is_obtained_and_renewed(tmp_path: Path) -> None:
     with AcmeServer(tmp_path, COREFILE) as server:
         server.until_ready()
         assert server.certificate() is None, "a handshake fails until the first certificate is there"
-        server.until_logged("acme: no new certificate for *.acme.test,acme.test,dns.acme.test: 127.0.0.1: connect")
+        server.until_logged(
+            'acme: no new certificate domains=*.acme.test,acme.test,dns.acme.test error="127.0.0.1: connect'
+        )
         assert server.metric("svcdns_tls_acme_failures") == 1
     with AcmeServer(tmp_path, COREFILE) as server:
         with pebble(server, VALID):

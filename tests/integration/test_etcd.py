@@ -126,7 +126,7 @@ def test_changes_and_an_outage(etcd: Etcd, tmp_path: Path) -> None:
         etcd.control("del", "/skydns/local/skydns/web/a")
         becomes(server, "web", ["10.0.0.2"])
         etcd.stop()
-        until("the log line", lambda: "the last known records stay in use" in server.log)
+        until("the log line", lambda: "serving=last-known-records" in server.log)
         assert addresses(server, "web") == ["10.0.0.2"]
         etcd.start()
         etcd.put("new", "10.0.0.3")

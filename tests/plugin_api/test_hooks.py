@@ -27,7 +27,7 @@ def test_a_hook_that_raises_gives_the_default(caplog: pytest.LogCaptureFixture) 
         assert hooks.wrapped("tenant", 8, failing)(2) == 8
     assert world.counted(counters) == {(PANICS.name,): 2.0}
     assert [(r.name, r.getMessage()) for r in caplog.records] == [
-        ("svcdns.plugin.tenant", "Recovered from a failure in its hook failing")
+        ("svcdns.plugin.tenant", 'Recovered from a failure where="its hook failing"')
     ] * 2
     assert caplog.records[0].exc_info is not None
     assert running.current is OUTSIDE
@@ -51,7 +51,7 @@ def test_a_failure_of_handle_is_logged_for_the_plugin_that_its_exception_names(
     with caplog.at_level(logging.ERROR):
         HookCaller(Counters()).failed(error, "the chain of dns://:53")
     assert [(r.name, r.getMessage()) for r in caplog.records] == [
-        (logger, "Recovered from a failure in the chain of dns://:53")
+        (logger, 'Recovered from a failure where="the chain of dns://:53"')
     ]
 
 
@@ -64,8 +64,8 @@ def test_a_breach_of_the_contract_is_logged_without_a_traceback(caplog: pytest.L
     assert [(r.name, r.getMessage(), r.exc_info) for r in caplog.records] == [
         (
             "svcdns",
-            "Recovered from a failure in the chain of dns://:53: plugin/tenant: handle, or a function passed to 'then', "
-            "returned None; a Reply was expected: is a 'return' missing?",
+            'Recovered from a failure where="the chain of dns://:53" error="plugin/tenant: handle, or a function passed '
+            "to 'then', returned None; a Reply was expected: is a 'return' missing?\"",
             None,
         )
     ]

@@ -181,7 +181,7 @@ async def test_the_end_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
         await node.after(6)
     assert [node.forwards(slot) for slot in range(2)] == [True, True]
     assert node.found == [0, 0]
-    assert caplog.messages[1:] == ['the loop for zone "example.org." is gone: forwarding again']
+    assert caplog.messages[1:] == ["the loop is gone: forwarding again zone=example.org."]
 
 
 async def test_a_probe_without_an_answer_changes_nothing() -> None:
@@ -215,7 +215,8 @@ async def test_an_exception_of_the_chain_is_logged(caplog: pytest.LogCaptureFixt
     await node.start()
     await node.after(4)
     assert len(node.asked) == 2
-    assert "the probe failed: ZeroDivisionError()" in caplog.messages
+    assert "the probe failed" in caplog.messages
+    assert "ZeroDivisionError" in caplog.text
     node.workers[0].stop()
 
 

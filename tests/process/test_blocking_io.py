@@ -49,12 +49,12 @@ async def test_a_file_that_hangs_does_not_stop_the_loop(
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BlockedError, match=r"the fifo: not done within 0\.05 s"):
         await calls.run("the fifo", (tmp_path / "fifo").read_bytes, limit=0.05)
-    assert caplog.messages == ["the fifo: not done after 0.01 s, still waiting"]
+    assert caplog.messages == ['file access is slow: still waiting files="the fifo" seconds=0.01']
     await fifos.write(tmp_path / "fifo", "")
     async with asyncio.timeout(30):
         while len(caplog.messages) < 2:
             await asyncio.sleep(0.001)
-    assert caplog.messages[1:] == ["the fifo: no longer blocked"]
+    assert caplog.messages[1:] == ['file access is no longer blocked files="the fifo"']
 
 
 async def test_a_blocked_name_costs_one_thread(calls: BlockingCalls, gate: threading.Event) -> None:

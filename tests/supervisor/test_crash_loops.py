@@ -52,12 +52,13 @@ def test_a_crash_loop_begins_and_ends() -> None:
         world.run(now - 0.5, now, 1)
         assert bool(world.exits.loops) == (number + 1 >= CRASH_LOOP_EXITS)
     assert world.lines == [
-        f"[ERROR] worker 0 is in a crash loop: {exits} exits soon after the start, next start in {wait}s"
+        '[ERROR] a process is in a crash loop process="worker 0" '
+        f"exits_soon_after_start={exits} next_start_seconds={wait}"
         for exits, wait in ((3, "0.8"), (4, "1.6"))
     ]
     world.child.pid, world.child.started = 1, now
     assert not world.exits.check_recovered(world.child, now + STABLE_AFTER)
     assert world.exits.check_recovered(world.child, now + STABLE_AFTER + 0.1)
     assert not world.exits.check_recovered(world.child, now + STABLE_AFTER + 0.2)
-    assert world.lines[-1] == "[INFO] worker 0 is stable again: its crash loop is over"
+    assert world.lines[-1] == '[INFO] a process is stable again: its crash loop is over process="worker 0"'
     assert world.exits.message()["loops"] == []

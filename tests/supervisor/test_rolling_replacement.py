@@ -119,7 +119,7 @@ def test_control_exits_when_its_successor_serves(world: World) -> None:
     assert world.end(old) is None
     assert world.replacement.advance(20.0)
     assert not world.replacement.in_progress
-    assert world.lines == ["[INFO] control is replaced"]
+    assert world.lines == ["[INFO] a process is replaced process=control"]
 
 
 def test_a_worker_hands_over_when_its_successor_reads(world: World) -> None:

@@ -45,8 +45,8 @@ def test_another_process_on_the_udp_port_is_a_warning() -> None:
         first.change([*address, ("", address[0][1], "udp")], 2)
         assert lines == []
         second.change(address, 2)
-        assert [line.partition(": ")[2] for line in lines] == [
-            "another process listens there; each gets a part of the queries"
+        assert [line.partition(" listen=")[0] for line in lines] == [
+            "[WARNING] another process listens on the same port: each gets a part of the queries"
         ]
     finally:
         Sockets.close([*first.all, *second.all])

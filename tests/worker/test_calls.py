@@ -50,4 +50,4 @@ async def test_errors_are_returned(caplog: pytest.LogCaptureFixture, monkeypatch
     monkeypatch.setitem(calls.FUNCTIONS, "stacks", fails)
     with caplog.at_level(logging.ERROR):
         assert await calls.run(Call(3, "stacks", b""), WORKER) == Returned(3, b"", "KeyError: 'x'")
-    assert "The function stacks of a tool failed" in caplog.text
+    assert "the function of a tool failed function=stacks" in caplog.text

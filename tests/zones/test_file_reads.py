@@ -67,7 +67,7 @@ def test_files_that_hang_delay_the_others_by_one_deadline(
     assert errors(data, *slow, good) == [f"open {path}: not read within 0.2 s" for path in slow] + [""]
     assert data_key(str(good), "z20.test.") in data
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 20
-    assert "zone z0.test. is SERVFAIL; trying again in 5s" in caplog.text
+    assert "the zone is SERVFAIL position=Corefile:2 zone=z0.test. retry_seconds=5" in caplog.text
     assert (period(options(*slow)), period(options(good))) == (5.0, 60.0)
     caplog.clear()
     assert errors(refresh(options(*slow, good), data), *slow, good)[0] == errors(data, *slow, good)[0]

@@ -65,7 +65,7 @@ def test_warnings_are_logged_and_bounded(caplog: pytest.LogCaptureFixture) -> No
     data = gathered(cloud, group("example.org.:Z1"))
     assert data[KEYS[0]] == b""
     assert len(caplog.messages) == 11
-    assert caplog.messages[-1] == "zone example.org.: 3 more warnings"
+    assert caplog.messages[-1] == "more warnings about the zone zone=example.org. warnings=3"
 
 
 def test_an_unexpected_exception_of_a_client_is_raised() -> None:

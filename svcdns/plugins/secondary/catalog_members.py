@@ -66,13 +66,13 @@ class CatalogMembers:
             if member.catalog == catalog and members.get(zone) != member.ident:  # another id: the zone begins anew
                 self._remove(zone, member)
         for zone, ident in members.items():
-            self._claim(zone, Member(catalog, ident), self._log.warning)
+            self._claim(zone, Member(catalog, ident), logging.WARNING)
         for other, content in self._contents.items():  # zones that this catalog has released
             if other != catalog:
                 for zone, ident in content.members.items():
-                    self._claim(zone, Member(other, ident), self._log.debug)
+                    self._claim(zone, Member(other, ident), logging.DEBUG)
 
-    def _claim(self, zone: bytes, member: Member, complain: Callable[..., None]) -> None:
+    def _claim(self, zone: bytes, member: Member, level: int) -> None:
         owner = self._members.get(zone)
         if owner == member:
             return
@@ -81,7 +81,7 @@ class CatalogMembers:
                 self._remove(zone, owner)  # another unique label: the zone begins anew
         elif zone in self._served:
             text = "Skipping catalog member zone %s from %s: zone already exists"
-            complain(text, names.to_text(zone), names.to_text(member.catalog))
+            self._log.log(level, text, names.to_text(zone), names.to_text(member.catalog))
             return
         self._members[zone] = member
         self._add(zone, member.catalog)

@@ -267,7 +267,7 @@ class Reflector:
         line = LogLine("the Kubernetes API server refuses a request", verb=verb, kind=resource, error=error)
         if status == 403:
             line = LogLine(
-                'forbidden; the ServiceAccount needs "list" and "watch" in all namespaces',
+                "forbidden: the ServiceAccount needs the verbs list and watch in all namespaces",
                 verb=verb, kind=resource, error=error,
             )  # fmt: skip
         elif status == 401:

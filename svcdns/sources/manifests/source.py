@@ -174,7 +174,7 @@ class ManifestsSource:
         warnings = self._reader.warnings
         for warning in warnings:
             if warning not in self._warned:
-                self._log.warning(LogLine("manifests: an object is left out", reason=warning))
+                self._log.warning(LogLine("a warning about the manifests", warning=warning))
         self._warned = frozenset(warnings)
 
     def _log_ignored(self, cluster: Cluster) -> None:

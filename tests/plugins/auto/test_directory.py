@@ -85,7 +85,7 @@ def test_zones_come_change_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     folder.write("db.a.org", 2, "10.0.0.2")
     assert folder.scan() == {"a.org.": "10.0.0.2", "b.org.": "10.0.0.1"}
     assert lines(caplog) == [
-        f"Successfully reloaded zone a.org. in {tmp_path}/db.a.org with 2 SOA serial",
+        f'Successfully reloaded zone "a.org." in "{tmp_path}/db.a.org" with 2 SOA serial',
         f"Inserting zone `b.org.' from: {tmp_path}/db.b.org",
     ]
     folder.write("db.a.org", 2, "10.0.0.3")
@@ -107,7 +107,7 @@ def test_a_bad_file_keeps_the_last_good_zone(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "db.a.org").write_text("nonsense\n")
     assert folder.scan() == {"a.org.": "10.0.0.1", "b.org.": ""}
     (line,) = lines(caplog)
-    assert line.endswith("; zone a.org. is served as it was read before")
+    assert line.startswith("the zone is served as it was read before zone=a.org. error=")
     assert folder.scan() == {"a.org.": "10.0.0.1", "b.org.": ""}
     assert lines(caplog) == []
     refused = {one.zone: one.is_refused for one in decode(folder.data[folder.options.directories[0].key])}
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, caplog: pytest.LogCaptur
     path.write_text("a file")
     assert folder.scan() == folder.scan() == {"a.org.": "10.0.0.1"}
     text = f"plugin/auto: Unable to access root path '{path}': Not a directory"
-    assert lines(caplog) == [f"{text}; its zones stay as they were"]
+    assert lines(caplog) == [f'the zones of a folder stay as they were error="{text}"']
     with pytest.raises(CorefileError, match=r"Corefile:2.*plugin/auto: Unable to access root path") as error:
         folder.start()
     assert error.value.message == text
@@ -213,7 +213,7 @@ def test_a_folder_that_hangs(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     monkeypatch.setattr(scans, "_walk", hang)
     assert folder.scan() == folder.scan() == {"a.org.": "10.0.0.1"}
     assert period(folder.options) == BLOCKED_RETRY
-    assert lines(caplog) == [f"{tmp_path}: not listed within 0.05 s; its zones stay as they were"]
+    assert lines(caplog) == [f'the zones of a folder stay as they were error="{tmp_path}: not listed within 0.05 s"']
     answers.set()
     monkeypatch.setattr(file_reads, "READ_TIMEOUT", 5.0)
     assert folder.scan() == {}

@@ -201,7 +201,8 @@ async def test_a_refresh_that_raises_is_logged(stale: Cached, caplog: pytest.Log
 
     await world.soon(stale.plugin.handle(world.query("a.example.org.", server="dns://:53"), broken))
     await settle()
-    assert "a refresh failed: ValueError('broken')" in caplog.text
+    assert "a refresh failed\n" in caplog.text
+    assert "ValueError: broken" in caplog.text
     stale.upstream.reply = NEW
     await stale.ask()
     await settle()
@@ -254,7 +255,7 @@ async def test_serve_stale_is_at_most_seven_days(caplog: pytest.LogCaptureFixtur
     """A longer time causes a warning."""
     cached = Cached("serve_stale 720h")
     cached.plugin.start()
-    assert "no longer than" in caplog.text
+    assert "for fewer days days=7" in caplog.text
     await cached.ask()
     cached.upstream.reply = FAILED
     cached.clock.turn(7 * 86400 + 59)

@@ -80,7 +80,7 @@ def test_paths_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     """A directory and an invalid entry are warnings. A path that cannot be read is an error."""
     assert gather(world.options("hosts", f"hosts {tmp_path} {{\n tll 5\n}}"), {}) == {}
     assert "is a directory" in caplog.text
-    assert "'tll 5' does not begin with an address" in caplog.text
+    assert 'is ignored position=Corefile:2 line="tll 5"' in caplog.text
     (tmp_path / "f").write_text("")
     with pytest.raises(CorefileError, match="unable to access hosts file"):
         gather(world.options("hosts", f"hosts {tmp_path}/f/hosts"), {})

@@ -142,7 +142,8 @@ async def test_an_error_that_nobody_has_foreseen(
     worker = Worker()
     worker.plugin.start()
     await asyncio.wait_for(began.wait(), 10)
-    assert caplog.messages == ["zone example.org.: RuntimeError('odd')"]
+    assert caplog.messages == ["the transfers of a zone failed zone=example.org."]
+    assert "RuntimeError: odd" in caplog.text
     worker.plugin.stop()
 
 

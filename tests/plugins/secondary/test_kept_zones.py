@@ -23,7 +23,7 @@ async def test_a_start_reads_what_was_saved(tmp_path: Path, caplog: pytest.LogCa
     await saved(tmp_path, content(3))
     with caplog.at_level(logging.INFO):
         assert gathered(tmp_path) == {"kept example.org.": content(3)}
-    assert "zone example.org. with serial 3" in caplog.text
+    assert "a saved zone is used zone=example.org. serial=3" in caplog.text
     assert gather(Options((Rule(("example.org.",), PRIMARIES),), state=str(tmp_path)), {"x": b""}) == {}
     assert gather(Options((Rule(("example.org.",), (("192.0.2.9", 53),)),), state=str(tmp_path)), {}) == {}
     assert gather(Options((Rule(("example.org.",), PRIMARIES),)), {}) == {}

@@ -106,7 +106,7 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.Lo
     file = StateFile(path_of(str(tmp_path), APEX), APEX, PRIMARIES, LOG)
     file.save(content(), records()[0])
     await until(lambda: caplog.messages)
-    assert caplog.messages[0].startswith("zone example.org.: cannot write ")
+    assert caplog.messages[0].startswith("cannot save a zone zone=example.org. path=")
     file.stop()
 
 

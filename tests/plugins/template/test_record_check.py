@@ -31,7 +31,7 @@ def test_templates_that_make_no_record_are_warned_of(
     )
     assert gather(options, {}) == {}
     assert [record.levelno for record in caplog.records] == ([logging.WARNING] if warning else [])
-    assert ("Corefile:4:9: the template makes no record" in caplog.text) == bool(warning)
+    assert ("its answers are SERVFAIL position=Corefile:4:9" in caplog.text) == bool(warning)
     assert warning in caplog.text
 
 

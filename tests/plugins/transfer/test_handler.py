@@ -102,7 +102,7 @@ def test_differences_are_sent_if_they_are_known(caplog: pytest.LogCaptureFixture
     """IXFR over TCP has the form of RFC 1995 §4."""
     with caplog.at_level(logging.INFO):
         assert sent(ask(plugin(), "IXFR", serial=6)) == world.shown((SOA, OLD, SOA, *REST, SOA))
-    assert caplog.messages == ["zone example.org.: changes to serial 7 sent to 192.0.2.1"]
+    assert caplog.messages == ["answered a transfer transfer=differences zone=example.org. serial=7 client=192.0.2.1"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,9 @@ async def test_notify_is_tried_three_times(caplog: pytest.LogCaptureFixture) -> 
         with caplog.at_level(logging.WARNING):
             await notified(f"127.0.0.1:{upstream.port}")
         assert len(upstream.asked) == 3
-        assert caplog.messages == [f"zone example.org.: notification not accepted: 127.0.0.1:{upstream.port}: REFUSED"]
+        assert caplog.messages == [
+            f'a notification was not accepted zone=example.org. error="127.0.0.1:{upstream.port}: REFUSED"'
+        ]
 
 
 async def test_zones_without_a_rule_have_no_notifications() -> None:

@@ -322,7 +322,7 @@ def test_a_certificate_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -
     first = certificates.context("key")
     certificates.take("key", payload(Pair(pair().certificate, authority().pair("a").key), expires=1.0))
     assert certificates.context("key") is first
-    assert "the certificate c cannot be served: key values mismatch" in caplog.text
+    assert 'the certificate cannot be served path=c error="key values mismatch"' in caplog.text
     certificates.keep(["other"])
     with pytest.raises(NoCertificateError):
         certificates.check("key")

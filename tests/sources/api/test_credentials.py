@@ -273,7 +273,7 @@ async def test_files_that_hang_leave_the_last_access_in_use(
         clock.turn(REFRESH)
         assert await credentials.access() is first
     assert not await credentials.renew(refused=True)
-    assert caplog.messages == ["credentials: their files cannot be read within 0.01 s, using those read before"]
+    assert caplog.messages == ["reading the credentials takes long: the earlier ones stay in use seconds=0.01"]
     await fifos.write(tmp_path / "token", "second")
     async with asyncio.timeout(30):
         while not await credentials.renew(refused=False):

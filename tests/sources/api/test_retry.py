@@ -78,8 +78,8 @@ async def test_an_outage_logs_each_reason_and_its_end_once(caplog: pytest.LogCap
         shared.answered()
         shared.answered()
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot reach the Kubernetes API: connection refused; answering from the last known state and trying again",
-        "cannot reach the Kubernetes API: certificate verify failed; answering SERVFAIL for cluster names and trying again",
+        'cannot reach the Kubernetes API: trying again error="connection refused" answers=last-known-state',
+        'cannot reach the Kubernetes API: trying again error="certificate verify failed" answers=servfail',
         "the Kubernetes API answers again",
     ]
 

@@ -27,7 +27,7 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
     await source.configure()
     assert (Kind.SERVICE, "default", "tea") in source.load().objects
     return [
-        record.getMessage().removeprefix(f"manifests: {folder}/")
+        str(record.msg.fields["warning"]).removeprefix(f"{folder}/")  # type: ignore[attr-defined]
         for record in caplog.records
         if record.levelno == logging.WARNING
     ]

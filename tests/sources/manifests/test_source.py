@@ -207,8 +207,9 @@ async def test_broken_edit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         assert targets(await run.after(stateful(1))) == [["db-0"]]
     path = run.path
     assert [record.message for record in caplog.records] == [
-        f"manifests: {path}:11: spec.replicas: expected a whole number, found text 'three'; the last good state stays",
-        f"manifests: {path}:2: expected YAML: did not find expected node content; the last good state stays",
+        "manifests: the last good state stays "
+        f"error=\"{path}:11: spec.replicas: expected a whole number, found text 'three'\"",
+        f'manifests: the last good state stays error="{path}:2: expected YAML: did not find expected node content"',
         "manifests: good again",
     ]
 
@@ -296,7 +297,7 @@ async def test_ignored_kinds_are_logged_once(tmp_path: Path, caplog: pytest.LogC
         await run.changes()
         await run.after(text + "---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\n")
     assert [record.message for record in caplog.records] == [
-        "manifests: ignored kinds that no DNS name depends on: ConfigMap, Secret"
+        "manifests: ignored kinds that no DNS name depends on kinds=ConfigMap,Secret"
     ]
 
 
@@ -409,7 +410,9 @@ async def test_a_file_that_hangs_leaves_the_last_good_state(
         async with asyncio.timeout(30):
             while not caplog.messages:
                 await asyncio.sleep(0.001)
-        assert set(caplog.messages) == {f"manifests in {run.path}: not done after 0.01 s, still waiting"}
+        assert set(caplog.messages) == {
+            f'file access is slow: still waiting files="manifests in {run.path}" seconds=0.01'
+        }
         assert run.sent == []
         await fifos.write(run.path, stateful(2))
         assert targets(await run.changes()) == [["db-0", "db-1"]]
