@@ -13,6 +13,7 @@ from typing import Self
 
 import pytest
 
+from svcdns.log_line import LogLine
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
 from tests.support.installed import install
 from tests.support.server import Server, until
@@ -86,7 +87,7 @@ def test_a_process_that_is_killed_or_hangs_is_replaced(server: Server, process: 
             server.until_ready()
             until("answers from both workers", lambda: len(asking.answers) > 20)
         assert asking.lost <= most
-    assert server.log.count(f'[ERROR] a process ended process="{process}" signal=SIGKILL') == 2
+    assert server.log.count(LogLine("[ERROR] a process ended", process=process, signal="SIGKILL")) == 2
     assert server.metric("svcdns_process_crash_loop") == 0
 
 

@@ -14,6 +14,7 @@ import dns.message
 import dns.query
 import pytest
 
+from svcdns.log_line import LogLine
 from tests.end_to_end.test_restarts import TWO, Asking
 from tests.end_to_end.test_serving import BOUND, CLUSTER, WEB
 from tests.support.installed import install, version
@@ -142,7 +143,12 @@ def test_a_new_process_that_fails_is_started_again(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGUSR2)
             for process, fault in faults.items():
                 server.until_logged(
-                    f'process={process} exit_code=7 consequence="starting it again, its predecessor goes on"'
+                    LogLine(
+                        "a process ended",
+                        process=process,
+                        exit_code=7,
+                        consequence="starting it again, its predecessor goes on",
+                    )
                 )
                 assert is_alive(old[process])
                 if process == "control":
