@@ -9,6 +9,7 @@ import pytest
 
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.watch_options import WatchOptions
+from svcdns.log_line import LogLine
 from svcdns.sources.manifests import ManifestError, ManifestsSource
 
 LOG = logging.getLogger("svcdns.tests.manifests")
@@ -27,9 +28,9 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
     await source.configure()
     assert (Kind.SERVICE, "default", "tea") in source.load().objects
     return [
-        str(record.msg.fields["warning"]).removeprefix(f"{folder}/")  # type: ignore[attr-defined]
+        str(record.msg.fields["warning"]).removeprefix(f"{folder}/")
         for record in caplog.records
-        if record.levelno == logging.WARNING
+        if record.levelno == logging.WARNING and isinstance(record.msg, LogLine)
     ]
 
 
