@@ -1,6 +1,6 @@
 """The form of svcdns's own log lines: a fixed text, then `key=value` for each value (docs/operating.md#logs).
 
-Lines of CoreDNS keep CoreDNS's text. They are written with the arguments of `logging`.
+Lines of CoreDNS keep their text: their values are arguments of the logging call.
 """
 
 from __future__ import annotations
