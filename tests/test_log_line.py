@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,17 +20,18 @@ from svcdns.log_line import LogLine, printable
 SOURCE: Final = Path(svcdns.__file__).parent
 METHODS: Final = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 LOGGERS: Final = {"log", "logger", "plugin_logger", "getLogger", "_root"}
+_MAY_LOG: Final = re.compile(rf"(log|logger|_root|\)|limit)\s*\.({'|'.join(METHODS)})\b|LogLine\(")
 LIMITS: Final = {"_limit", "limit"}
 
 COREDNS_LINES: Final = {
-    "control/endpoints.py": {
+    "svcdns/control/endpoints.py": {
         'Local health request to "%s" failed: %s',
         'Local health request to "%s" took more than 1s: %.3fs',
         'Plugins not ready: "%s"',
     },
-    "control/event_commands.py": {'%s Command "%s" with ID %s', "error on 'on-%s' hook: %s"},
-    "control/page_sockets.py": {"%s: %s"},  # Failed to start metrics handler: listen tcp :9153: ...
-    "control/process.py": {
+    "svcdns/control/event_commands.py": {'%s Command "%s" with ID %s', "error on 'on-%s' hook: %s"},
+    "svcdns/control/page_sockets.py": {"%s: %s"},  # Failed to start metrics handler: listen tcp :9153: ...
+    "svcdns/control/process.py": {
         "Corefile changed but reload failed: %s",
         "Corefile parse failed: %s",
         "Going into lameduck mode for %gs",
@@ -38,8 +41,8 @@ COREDNS_LINES: Final = {
         "SIGUSR1: loading updated Caddyfile: %s",
         "line",  # a warning about the Corefile without a position has the text of CoreDNS
     },
-    "plugins/acl.py": {"Blocking request. Unable to parse source address: %s"},
-    "plugins/auto/directory.py": {
+    "svcdns/plugins/acl.py": {"Blocking request. Unable to parse source address: %s"},
+    "svcdns/plugins/auto/directory.py": {
         "Deleting zone `%s'",
         "Directory does not exist: %s",
         "Inserting zone `%s' from: %s",
@@ -48,47 +51,47 @@ COREDNS_LINES: Final = {
         "Parse zone `%s': %s: %s",
         "error reading %s: %s",
     },
-    "plugins/dnstap/listener.py": {"Dropped dnstap messages: %d", "Failed to start dnstap listener: %s: %s"},
-    "plugins/dnstap/writer.py": {"Dropped dnstap messages: %d", "No connection to dnstap endpoint: %s: %s"},
-    "plugins/errors.py": {"%d errors like '%s' occurred in last %s", "%s"},
-    "plugins/hosts/options.py": {"File does not exist: %s", 'Hosts file "%s" is a directory'},
-    "plugins/loadbalance/options.py": {"%s", "Successfully reloaded weight file %s"},
-    "plugins/loop.py": {
+    "svcdns/plugins/dnstap/listener.py": {"Dropped dnstap messages: %d", "Failed to start dnstap listener: %s: %s"},
+    "svcdns/plugins/dnstap/writer.py": {"Dropped dnstap messages: %d", "No connection to dnstap endpoint: %s: %s"},
+    "svcdns/plugins/errors.py": {"%d errors like '%s' occurred in last %s", "%s"},
+    "svcdns/plugins/hosts/options.py": {"File does not exist: %s", 'Hosts file "%s" is a directory'},
+    "svcdns/plugins/loadbalance/options.py": {"%s", "Successfully reloaded weight file %s"},
+    "svcdns/plugins/loop.py": {
         'Loop (%s) detected for zone "%s". Query: "HINFO %s"; forward to servers that do not send queries back; '
         "queries to be forwarded out of this zone get SERVFAIL until the loop is gone",
     },
-    "plugins/nomad/handler.py": {
+    "svcdns/plugins/nomad/handler.py": {
         "%s",
         "Looking up record for svc: %s namespace: %s",
         "no Nomad client available: %s",
     },
-    "plugins/route53/__init__.py": {"DEPRECATED"},
-    "plugins/secondary/catalog_members.py": {
+    "svcdns/plugins/route53/__init__.py": {"DEPRECATED"},
+    "svcdns/plugins/secondary/catalog_members.py": {
         "Added catalog member zone %s from catalog %s",
         "Removed catalog member zone %s from catalog %s",
         "Skipping catalog member zone %s from %s: zone already exists",
     },
-    "plugins/secondary/handler.py": {"Notify from %s for %s: checking transfer"},
-    "plugins/secondary/refresher.py": {
+    "svcdns/plugins/secondary/handler.py": {"Notify from %s for %s: checking transfer"},
+    "svcdns/plugins/secondary/refresher.py": {
         "All '%s' masters failed to transfer, retrying in %gs",
         "Failed refresh check of zone %s: %s",
         'Failed to transfer `%s\' from "%s": %s',
         "Transferred: %s from %s",
     },
-    "plugins/sign/watcher.py": {
+    "svcdns/plugins/sign/watcher.py": {
         "%s, next: %s",  # Error signing "example.org.": ...
         'Signing "%s" because %s',
         'Skipping signing zone "%s" in "%s": signatures are valid',
         'Successfully signed zone "%s" in "%s" with key tags "%s" and %d SOA serial, elapsed %f, next: %s',
     },
-    "plugins/tsig/handler.py": {"TSIG validation failed: %s %s", "rejecting '%s' request without TSIG"},
-    "serving/transport/proxied.py": {"dropping invalid Proxy Protocol packet from %s: %s"},
-    "telemetry/logging.py": {"%s", "text"},  # the lines that other modules made
-    "zones/hosted_zone_refresh.py": {
+    "svcdns/plugins/tsig/handler.py": {"TSIG validation failed: %s %s", "rejecting '%s' request without TSIG"},
+    "svcdns/serving/transport/proxied.py": {"dropping invalid Proxy Protocol packet from %s: %s"},
+    "svcdns/telemetry/logging.py": {"%s", "text"},  # the lines that other modules made
+    "svcdns/zones/hosted_zone_refresh.py": {
         "Failed to update zones [%s]: %s",
         "text",  # `Failed to process resource record set: ...` of CoreDNS, or a LogLine
     },
-    "zones/zone_files.py": {'Successfully reloaded zone "%s" in "%s" with %d SOA serial'},
+    "svcdns/zones/zone_files.py": {'Successfully reloaded zone "%s" in "%s" with %d SOA serial'},
 }
 """By module: the texts of log calls that are not a `LogLine` and have values. They are lines of CoreDNS."""
 
@@ -139,6 +142,13 @@ def test_a_text_of_coredns_has_one_line() -> None:
 # -- the log calls in the source
 
 
+@functools.cache
+def _modules() -> dict[str, ast.Module]:
+    """Returns the modules that may have a log call."""
+    texts = {module.relative_to(SOURCE.parent).as_posix(): module.read_text() for module in SOURCE.rglob("*.py")}
+    return {name: ast.parse(text) for name, text in texts.items() if _MAY_LOG.search(text)}
+
+
 def _last(node: ast.expr) -> str:
     match node:
         case ast.Name(name) | ast.Attribute(_, name):
@@ -161,7 +171,7 @@ def _log_calls(tree: ast.AST) -> Iterator[tuple[ast.Call, ast.expr | None]]:
 
 def test_no_method_of_a_logger_is_kept_for_later() -> None:
     """Otherwise the test of the texts would miss its calls."""
-    trees = [ast.parse(module.read_text()) for module in SOURCE.rglob("*.py")]
+    trees = _modules().values()
     called = {id(call.func) for tree in trees for call, _ in _log_calls(tree)}
     methods = [
         node
@@ -180,9 +190,8 @@ def _is_log_line(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Call) and _last(node.func) == "LogLine" and isinstance(node.args[0], ast.Constant)
 
 
-def _others(module: Path) -> set[str]:
-    """Returns the texts of the module's log calls that have values outside a LogLine. A name stands for a variable."""
-    tree = ast.parse(module.read_text())
+def _others(tree: ast.AST) -> set[str]:
+    """Returns the texts of a module's log calls that have values outside a LogLine. A name stands for a variable."""
     found = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
         assigned: dict[str, list[ast.expr]] = {}
@@ -204,19 +213,19 @@ def _others(module: Path) -> set[str]:
 
 def test_only_lines_of_coredns_have_values_in_their_text() -> None:
     """Our own lines are a constant text, or a `LogLine`. An entry of COREDNS_LINES that no call has is an error."""
-    found = {module.relative_to(SOURCE).as_posix(): _others(module) for module in SOURCE.rglob("*.py")}
+    found = {name: _others(tree) for name, tree in _modules().items()}
     assert {name: texts for name, texts in found.items() if texts} == COREDNS_LINES
 
 
 def test_each_log_line_has_a_constant_text() -> None:
     """Two modules make a new line from an existing one."""
     found = {
-        module.relative_to(SOURCE).as_posix()
-        for module in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(module.read_text()))
+        name
+        for name, tree in _modules().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and _last(node.func) == "LogLine" and not _is_log_line(node)
     }
-    assert found == {"inspection/problem.py", "telemetry/logging.py"}
+    assert found == {"svcdns/inspection/problem.py", "svcdns/telemetry/logging.py"}
 
 
 def test_the_supervisor_logs_constant_texts_and_log_lines() -> None:
