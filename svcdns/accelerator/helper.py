@@ -24,6 +24,7 @@ from svcdns.accelerator.interface import Interface, pod_interface
 from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, program_shapes
 from svcdns.accelerator.obstacles import explain, read_rights
 from svcdns.accelerator.protocol import REPLACED, AcceleratorError, Greeting, encode_greeting, socket_address
+from svcdns.log_line import LogLine
 
 log = logging.getLogger("svcdns")
 
@@ -138,7 +139,7 @@ class Helper:
     def note_failure(self, text: str) -> None:
         """Writes a log line, if the line before it was not the same."""
         if text != self._failure:
-            log.error("accelerator not available: %s", text)
+            log.error(LogLine("accelerator not available", error=text))
             self._failure = text
 
     def _accept(self, connection: socket.socket) -> None:
@@ -158,7 +159,7 @@ class Helper:
         except OSError as error:
             self._release(f"the worker did not take the maps: {error.strerror}")
         else:
-            log.info("accelerator attached interface=%s pid=%d uid=%d", interface.name, pid, uid)
+            log.info(LogLine("accelerator attached", interface=interface.name, pid=pid, uid=uid))
         finally:
             for descriptor in maps.values():
                 os.close(descriptor)
@@ -171,7 +172,7 @@ class Helper:
         if self._owner is not None:
             self._owner.close()
             self._owner = None
-        log.info("accelerator detached: %s", reason)
+        log.info(LogLine("accelerator detached", reason=reason))
 
     @staticmethod
     def _has_ended(connection: socket.socket | None) -> bool:

@@ -68,5 +68,5 @@ def test_the_command_can_stay_after_a_refusal(
     monkeypatch.setattr(Helper, "serve_once", terminate)
     assert run(tmp_path, "--stay") == 0
     assert capfd.readouterr().out == (
-        "[ERROR] accelerator not available: no permission for bpf(2), missing capabilities: BPF\n"
+        '[ERROR] accelerator not available error="no permission for bpf(2), missing capabilities: BPF"\n'
     )

@@ -74,6 +74,7 @@ def test_docs_operating_has_every_variable() -> None:
         for option in getattr(importlib.import_module(module), "ENVIRONMENT", ())
     }
     assert set(re.findall(r"^\| `(SVCDNS_\w+)` \|", page.read_text(), re.MULTILINE)) == known | {
+        "SVCDNS_ACCELERATOR",
         "SVCDNS_COOKIE_SECRETS",
         "SVCDNS_STATE",
     }

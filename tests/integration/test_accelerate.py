@@ -130,7 +130,7 @@ def test_dig_gets_the_reply_that_the_owner_wrote(network: VirtualNetwork, helper
         assert network["node"].run("dig", *words, "web.default.svc.cluster.local") == "10.0.0.7\n"
         assert owner.memory.hits(0) == 1
     until("the program to be detached", lambda: is_passed_on(network))
-    helper.wait_for("accelerator detached: the worker closed its connection")
+    helper.wait_for('accelerator detached reason="the worker closed its connection"')
 
 
 def test_a_second_owner_replaces_the_first(network: VirtualNetwork, helper: HelperProcess) -> None:
