@@ -7,7 +7,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 LOCKED_EXTRAS := azure clouddns route53
 
 .PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog site integration load bench bench-table \
-	bench-smoke soak fuzz accelerator-object image image-multiarch audit sbom lock release clean
+	bench-smoke soak fuzz accelerator-soak accelerator-object image image-multiarch audit sbom lock release clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -99,6 +99,11 @@ soak: $(DEV_STAMP)  ## random faults under load, every answer checked; SOAK="--m
 
 fuzz: $(DEV_STAMP)  ## coverage-guided fuzzing (needs atheris); FUZZ="names tcp --minutes 10" chooses, FUZZ=all takes every target
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+RACE ?= --seconds 120
+accelerator-soak: $(DEV_STAMP)  ## millions of queries race with changes, and all recorded answers, with the accelerator; needs root
+	$(BIN)/python -m bench.accelerator_race $(RACE)
+	SVCDNS_TEST_RECORDED=all $(BIN)/python -m pytest -m integration -p no:randomly tests/integration/test_accelerator_answers.py
 
 # The objects are the same on every machine with this version of clang. They have no debug information.
 CLANG ?= clang-14

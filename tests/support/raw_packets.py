@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench.virtual_network import Namespace
 
@@ -13,6 +13,9 @@ UDP: Final = 17
 IPV4, IPV6, VLAN = 0x0800, 0x86DD, 0x8100
 ALL_PROTOCOLS: Final = 3
 """ETH_P_ALL of linux/if_ether.h."""
+_SOL_PACKET, _PACKET_AUXDATA, _CHECKSUM_NOT_READY = 263, 8, 1 << 3
+_OUTGOING: Final = 4
+"""PACKET_OUTGOING of linux/if_packet.h."""
 
 
 def checksum(data: bytes) -> int:
@@ -86,6 +89,34 @@ class Datagram:
         return struct.pack(">IHBB", 6 << 28, len(extension + body), first, 64) + addresses + extension + body
 
 
+def udp_of(frame: bytes) -> tuple[bytes, bytes]:
+    """Returns the pseudo-header and the UDP datagram of a frame without VLAN tag, IP options and extension headers."""
+    packet = frame[14:]
+    if packet[0] >> 4 == 6:
+        return packet[8:40] + struct.pack(">IxxxB", len(packet) - 40, UDP), packet[40:]
+    length = int.from_bytes(packet[2:4], "big") - 20
+    return packet[12:20] + struct.pack(">xBH", UDP, length), packet[20 : 20 + length]
+
+
+class Frame(NamedTuple):
+    """A frame that an interface received. `is_partial` is True if its checksum is still to be completed."""
+
+    octets: bytes
+    is_partial: bool
+
+    def has_right_checksum(self) -> bool:
+        """Returns True if the checksums of the IPv4 header and of UDP are right.
+
+        A partial checksum of UDP is the sum of the pseudo-header.
+        """
+        pseudo, datagram = udp_of(self.octets)
+        if self.octets[14] >> 4 == 4 and checksum(self.octets[14:34]):
+            return False
+        if self.is_partial:
+            return ~checksum(pseudo) & 0xFFFF == int.from_bytes(datagram[6:8], "big")
+        return datagram[6:8] == b"\0\0" or not checksum(pseudo + datagram)
+
+
 class RawInterface:
     """Sends and receives whole frames of one interface."""
 
@@ -93,9 +124,21 @@ class RawInterface:
         self.socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
         self.socket.bind((interface, 0))
         self.socket.settimeout(timeout)
+        self.socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
 
     def send(self, datagram: Datagram) -> None:
         self.socket.send(datagram.frame())
+
+    def receive(self, source_port: int) -> Frame:
+        """Returns the next frame that arrives with a UDP datagram from this port. Raises TimeoutError."""
+        while True:
+            octets, ancillary, _, address = self.socket.recvmsg(65535, 100)
+            if address[2] == _OUTGOING or len(octets) < 42:
+                continue
+            status = struct.unpack_from("=I", ancillary[0][2])[0] if ancillary else 0
+            at = 54 if octets[12:14] == struct.pack(">H", IPV6) else 34
+            if octets[at : at + 2] == source_port.to_bytes(2, "big"):
+                return Frame(octets, bool(status & _CHECKSUM_NOT_READY))
 
     def close(self) -> None:
         self.socket.close()

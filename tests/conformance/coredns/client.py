@@ -34,18 +34,27 @@ FLAGS = ("QR", "AA", "TC", "RD", "RA", "AD", "CD")
 SECTIONS = ("an", "ns", "ar")
 
 
-def send_query(port: int, query: Query, transport: str, ident: int, *, no_reply_expected: bool = False) -> Answer:
-    """Sends a query over loopback. Returns the reply, or NO_REPLY."""
+def send_query(
+    port: int,
+    query: Query,
+    transport: str,
+    ident: int,
+    *,
+    no_reply_expected: bool = False,
+    server: str = "127.0.0.1",
+    client: str = "127.0.0.1",
+) -> Answer:
+    """Sends a query from the address `client` to the address `server`. Returns the reply, or NO_REPLY."""
     wire = packet(query, ident)
     timeout = NO_REPLY_TIMEOUT if no_reply_expected else TIMEOUT
-    source = (query.source or "127.0.0.1", 0)
+    source, target = (query.source or client, 0), (server, port)
     try:
         if transport == "udp":
-            reply = _over_udp(wire, port, source, timeout)
+            reply = _over_udp(wire, target, source, timeout)
         elif query.type in ("AXFR", "IXFR"):
-            return _transfer(wire, port, source, query)
+            return _transfer(wire, target, source, query)
         else:
-            with _connected(port, source) as stream:
+            with _connected(target, source) as stream:
                 _send(stream, wire)
                 reply = _receive(stream)
     except (TimeoutError, ConnectionError):
@@ -138,11 +147,11 @@ def _edns(message: dns.message.Message, query: Query) -> Any:
     return "echo" if found == mirrored else found
 
 
-def _over_udp(wire: bytes, port: int, source: tuple[str, int], timeout: float) -> bytes:
+def _over_udp(wire: bytes, target: tuple[str, int], source: tuple[str, int], timeout: float) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
         sock.bind(source)
-        sock.connect(("127.0.0.1", port))
+        sock.connect(target)
         sock.send(wire)
         while True:
             reply = sock.recv(65535)
@@ -150,8 +159,8 @@ def _over_udp(wire: bytes, port: int, source: tuple[str, int], timeout: float) -
                 return reply
 
 
-def _connected(port: int, source: tuple[str, int]) -> socket.socket:
-    stream = socket.create_connection(("127.0.0.1", port), TIMEOUT, source)
+def _connected(target: tuple[str, int], source: tuple[str, int]) -> socket.socket:
+    stream = socket.create_connection(target, TIMEOUT, source)
     # Close with a reset: thousands of short connections would otherwise exhaust the ports (TIME-WAIT).
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return stream
@@ -176,10 +185,10 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
     return data
 
 
-def _transfer(wire: bytes, port: int, source: tuple[str, int], query: Query) -> Answer:
+def _transfer(wire: bytes, target: tuple[str, int], source: tuple[str, int], query: Query) -> Answer:
     """Returns all records of a zone transfer up to its last SOA record. A refusal is returned as an ordinary answer."""
     records: list[str] = []
-    with _connected(port, source) as stream:
+    with _connected(target, source) as stream:
         _send(stream, wire)
         while True:
             reply = _receive(stream)

@@ -63,8 +63,8 @@ def test_recorded_answers(case: Case, tmp_path: Path, *, cold_path: bool) -> Non
 
 
 @contextmanager
-def running(case: Case, folder: Path, *, cold_path: bool) -> Iterator[Server]:
-    """Runs the server of a case, with its API server and its upstream.
+def running(case: Case, folder: Path, *, cold_path: bool, bind: str = "127.0.0.1", **environ: str) -> Iterator[Server]:
+    """Runs the server of a case, with its API server and its upstream. `bind` has the addresses of the server.
 
     Without `cold_path`, every block with *kubernetes* gets the directive `log`, so that it has no cold path.
     """
@@ -73,9 +73,10 @@ def running(case: Case, folder: Path, *, cold_path: bool) -> Iterator[Server]:
     with ApiDouble(OBJECTS) as api, ZoneUpstream(records, FAILING) as upstream:
         api.standing = fault(case.api)
         corefile = case.corefile.replace("{api}", str(api.port)).replace("{upstream}", str(upstream.port))
+        corefile = corefile.replace("bind 127.0.0.1", f"bind {bind}")
         if not cold_path:
             corefile = re.sub(r"^( *)kubernetes\b", r"\1log\n\1kubernetes", corefile, flags=re.MULTILINE)
-        with Server(folder, corefile) as server:
+        with Server(folder, corefile, **environ) as server:
             if case.wait == "ready":
                 server.until_ready()
             server.until_serving()
@@ -89,8 +90,11 @@ def fault(api: dict[str, Any]) -> Fault | None:
     return Fault(api["refuse"], "refused") if "refuse" in api else None
 
 
-def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
-    """Yields each query whose answer differs from the recorded answers, with the differences and both answers."""
+def compared(case: Case, port: int, server: str = "127.0.0.1", client: str = "127.0.0.1") -> Iterator[tuple[str, str]]:
+    """Yields each query whose answer differs from the recorded answers, with the differences and both answers.
+
+    `server` and `client` are addresses.
+    """
     idents = itertools.cycle(range(1, 65536))
     size = rfc_rules.advertised_size(case.corefile)
     for line in case.lines:
@@ -98,7 +102,10 @@ def compared(case: Case, port: int) -> Iterator[tuple[str, str]]:
             expected, _ = rfc_rules.expected(line.query, line.expected(transport), size)
             if not expected or is_coredns_defect(line, expected):
                 continue
-            found = send_query(port, line.query, transport, next(idents), no_reply_expected=expected == [NO_REPLY])
+            no_reply = expected == [NO_REPLY]
+            found = send_query(
+                port, line.query, transport, next(idents), no_reply_expected=no_reply, server=server, client=client
+            )
             wrong = differences(case, line, expected, rfc_rules.without_server_cookie(found))
             if wrong:
                 yield (

@@ -1,0 +1,91 @@
+"""The recorded answers of CoreDNS, and the conformance suite, with the accelerator.
+
+A few recorded cases are compared. `make accelerator-soak` compares all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bench import virtual_network
+from tests.conformance.coredns.recorded import Case, cases
+from tests.conformance.coredns.test_recorded_answers import compared, running
+from tests.support.accelerated import ADDRESSES, SOCKET, Pod
+from tests.support.server import Server, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+SAMPLE: Final = ("rewrite-suffix", "minimal", "loadbalance")
+CASES: Final = [case for case in cases() if os.environ.get("SVCDNS_TEST_RECORDED") == "all" or case.name in SAMPLE]
+PASSES: Final = 3
+"""The first two let the kernel have the replies."""
+CLUSTER: Final = Path(__file__).parents[2] / "zones" / "cluster.yaml"
+COREFILE: Final = f"""
+cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        manifests {CLUSTER}
+        pods insecure
+        ttl 30
+    }}
+    prometheus 127.0.0.1:{{metrics}}
+    forward . 127.0.0.1:9
+    cache 30
+    loadbalance
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    if reason := virtual_network.why_unavailable():
+        pytest.skip(reason)
+    with Pod(tmp_path_factory.mktemp("pod")) as made:
+        yield made
+
+
+def kernel_replies(pod: Pod, server: Server) -> float:
+    return pod.pod.inside(lambda: server.metric("svcdns_accelerator_replies_total"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_recorded_answers(pod: Pod, case: Case, tmp_path: Path) -> None:
+    """The differences are those without the accelerator."""
+    ends = ADDRESSES["IPv4"]
+    bind = f"127.0.0.1 {ends.pod}"
+    if "prometheus" not in case.corefile:
+        bind += "\n    prometheus 127.0.0.1:{metrics}"
+    with pod.pod.entered(), running(case, tmp_path, cold_path=True, bind=bind, SVCDNS_ACCELERATOR=SOCKET) as server:
+        with pod.node.entered():
+            for _ in range(PASSES):
+                mismatches = list(compared(case, server.ports["port"], ends.pod, ends.node))
+        if case.name in SAMPLE:
+            until("replies of the kernel", lambda: kernel_replies(pod, server) > len(case.lines) / 2)
+    found = Counter(query for query, _ in mismatches)
+    accepted = Counter(query for group in case.accepted for query in group["queries"])
+    assert found == accepted, "\n".join(f"{query}\n  {shown}" for query, shown in mismatches)
+
+
+def test_the_conformance_suite(pod: Pod, tmp_path: Path) -> None:
+    """The second run gets many of its replies from the kernel, and its outcome is that of the first run."""
+    with pod.pod.entered(), Server(tmp_path, COREFILE, SVCDNS_ACCELERATOR=SOCKET) as server:
+        until("the accelerator", lambda: server.metric("svcdns_accelerator_up") == 1)
+        target = f"{ADDRESSES['IPv4'].pod}:{server.ports['port']}"
+        words = [sys.executable, "-m", "svcdns", "conformance", "--server", target, "--manifests", str(CLUSTER)]
+        results = []
+        for _ in range(3):
+            run = subprocess.run(
+                pod.node.command(*words, "--output", "json"), capture_output=True, text=True, timeout=60, check=False
+            )
+            assert run.returncode == 0, run.stdout + run.stderr
+            results.append([(check["id"], check["outcome"]) for check in json.loads(run.stdout)["checks"]])
+        until("replies of the kernel", lambda: kernel_replies(pod, server) > 100)
+    assert results[0] == results[1] == results[2]
