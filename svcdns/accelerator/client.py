@@ -84,8 +84,11 @@ class Client:
         try:
             sock.connect(socket_address(self._address))
             _check_peer(sock)
-        except (OSError, AcceleratorError) as error:
-            self._fail(_text(error))
+        except OSError as error:
+            self._fail(f"no helper at {self._address}: {error.strerror}")
+            return
+        except AcceleratorError as error:
+            self._fail(str(error))
             return
         asyncio.get_running_loop().add_reader(sock, self._receive)
 

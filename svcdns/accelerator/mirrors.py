@@ -17,6 +17,7 @@ from svcdns.accelerator.mirror import TableMirror, answers_packets
 from svcdns.accelerator.name_samples import Used, write_samples
 from svcdns.eventloop.clock import Clock
 from svcdns.serving.listeners import Listeners
+from svcdns.serving.listening_sockets import ListeningSocket
 from svcdns.serving.metrics import HitCounter
 from svcdns.serving.metrics_flush import flush
 from svcdns.serving.responder import Responder
@@ -60,7 +61,7 @@ class Mirrors:
         Returns the number of places for which there is no room.
         """
         places: dict[tuple[bytes, int], Place] = {}
-        for one in sorted(self._listeners.datagram_sockets, key=lambda one: one.description.wildcard):
+        for one in sorted(self._listeners.datagram_sockets, key=_order):
             address, port = one.sock.getsockname()[:2]
             bound = _packed(address)
             for found in self._addresses if not any(bound) else [bound]:
@@ -224,6 +225,14 @@ class Mirrors:
                     pass
             if now > since + 2 * REST and not self.memory.counts_uses:
                 del self._gone[number], self._mirrors[number]
+
+
+def _order(one: ListeningSocket) -> tuple[bool, bool]:
+    """Returns a sort key: sockets of one address first, as the kernel prefers them, then those with a reader.
+
+    The sockets of other workers have no reader here.
+    """
+    return one.description.wildcard, one.reader is None
 
 
 def _used(mirror: TableMirror, placed: Placed, uses: int) -> Used:

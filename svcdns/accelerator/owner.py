@@ -50,8 +50,8 @@ class Accelerator:
         self._finishing: list[Mirrors] = []
         """Ended connections whose last replies are not counted yet."""
         self._has_ended = False
-        self._failure = ""
-        """The reason of the last failure, which is logged once."""
+        self._failures: set[str] = set()
+        """The reasons of failures since the last connection. Each is logged once."""
         self._up = counters.cell(UP)
         counters.set(self._up, 0)
 
@@ -98,7 +98,7 @@ class Accelerator:
         memory = Memory(descriptors, greeting.small, greeting.large, greeting.cpus, self._clock)
         self._mirrors = Mirrors(memory, greeting.addresses, self._listeners, self._counters, self._clock)
         self._counters.set(self._up, 1)
-        self._failure = ""
+        self._failures.clear()
         log.info("accelerator: the kernel answers frequent queries at %s", greeting.interface)
         self.place()
 
@@ -106,8 +106,8 @@ class Accelerator:
         if self._mirrors is not None:
             self._detach()
             asyncio.get_running_loop().call_later(LAST_REPLIES, self._finish_all)
-        if reason != self._failure:
-            self._failure = reason
+        if reason not in self._failures:
+            self._failures.add(reason)
             log.warning("accelerator: the server answers all queries itself: %s", reason)
 
     def _detach(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import dns.message
+import msgspec
 import pytest
 
 from svcdns.accelerator import client
@@ -271,6 +273,19 @@ async def test_only_addresses_of_the_interface_are_places(
     assert [(address, port) for address, port, _ in helper.program.places()] == [(one, world.port) for one in places]
     await world.worker.read(frozenset({1}))
     assert helper.program.places() == []
+
+
+async def test_sockets_of_other_workers_are_no_places(world: Accelerated) -> None:
+    """The worker has the sockets of all workers. It reads those of its own slot."""
+    helper = world.helper()
+    (one,) = world.worker.listeners.datagram_sockets
+    descriptors = [os.dup(one.sock.fileno()) for _ in range(2)]
+    described = [msgspec.structs.replace(one.description, id=10 + slot, slot=slot) for slot in (1, 0)]
+    await world.worker.sockets(list(zip(described, descriptors, strict=True)), [one.description.id])
+    await world.connect(helper)
+    assert [(address, port) for address, port, _ in helper.program.places()] == [(LOCAL, world.port)]
+    assert await world.store() == world.kernel() == ["5 10.96.0.1"]
+    await world.worker.sockets([], [10, 11])
 
 
 async def test_names_are_sampled_without_clients(world: Accelerated) -> None:
