@@ -40,9 +40,7 @@ REQUIRED = SECTIONS[:4]
 # Modules whose tests are those of another: what they hold has no behaviour of its own, or shows only through the one
 # named.
 TESTED_BY = {
-    "svcdns.accelerator.client": "tests/accelerator/test_owner.py",
     "svcdns.accelerator.metrics": "tests/accelerator/test_owner.py",
-    "svcdns.accelerator.mirrors": "tests/accelerator/test_owner.py",
     "svcdns.chain.tracing": "tests/plugins/trace/test_handler.py",
     "svcdns.plugin_api.tracing": "tests/plugins/trace/test_handler.py",
     "svcdns.plugins.trace.collector_http": "tests/plugins/trace/test_export.py",

@@ -37,6 +37,7 @@ REPLACED_RETRY: Final = 60.0
 
 A worker that ends because of the successor has ended by then.
 """
+_CLOCK_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _MAP_LINK: Final = "anon_inode:bpf-map"
 
@@ -83,7 +84,8 @@ class Client:
         self._deadline = self._clock() + GREETING_TIMEOUT
         try:
             sock.connect(socket_address(self._address))
-            _check_peer(sock)
+            check_peer(sock)
+            check_clock()
         except OSError as error:
             self._fail(f"no helper at {self._address}: {error.strerror}")
             return
@@ -132,7 +134,17 @@ class Client:
         self._is_greeted = True
 
 
-def _check_peer(sock: socket.socket) -> None:
+def check_clock(offsets: Path = _CLOCK_OFFSETS) -> None:
+    """Raises AcceleratorError if CLOCK_MONOTONIC differs from the clock of programs in the kernel.
+
+    This is the case in a time namespace with an offset (time_namespaces(7)). `offsets` is the file with the offsets.
+    """
+    lines = offsets.read_text().splitlines() if offsets.exists() else []
+    if any(name == "monotonic" and (int(seconds) or int(ns)) for name, seconds, ns in map(str.split, lines)):
+        raise AcceleratorError("this process has a time namespace with another clock")
+
+
+def check_peer(sock: socket.socket) -> None:
     """Raises AcceleratorError if a process of another user, and not of root, listens at the other end."""
     _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if uid not in (0, os.geteuid()):

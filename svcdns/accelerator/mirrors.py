@@ -51,6 +51,8 @@ class Mirrors:
         self._gone: dict[int, float] = {}
         """Numbers of tables that have no place any more, and since when."""
         self._unfilled: list[TableMirror] = []
+        self._recorded: frozenset[int] = frozenset()
+        """The numbers of tables whose queries were sampled a second ago (plugin *traffic*)."""
         self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
 
     # -- places
@@ -152,7 +154,11 @@ class Mirrors:
 
     def _keep_used(self) -> Iterator[None]:
         """Tells the answer tables which entries the program has used, so that these entries do not age."""
-        recorded = {number for number, one in self._mirrors.items() if one.responder.listener.records_traffic}
+        mirrors = self._mirrors.items()
+        before = self._recorded
+        recorded = self._recorded = frozenset(
+            number for number, one in mirrors if one.responder.listener.records_traffic
+        )
         aging = any(mirror.table.previous for mirror in self._mirrors.values())
         if not (recorded or aging or self.memory.counts_uses or any(map(self._scarce, (False, True)))):
             return
@@ -166,7 +172,7 @@ class Mirrors:
                 key, table = placed.key, mirror.table
                 if table.previous and key not in table.current and mirror.placed.get(key) is placed:
                     table.find(key, now)
-                if placed.table in recorded:
+                if placed.table in recorded and placed.table in before:
                     sampled.append(_used(mirror, placed, uses))
             yield
         if sampled:
