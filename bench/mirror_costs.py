@@ -1,6 +1,6 @@
 """Measures what the mirror of an answer table costs the worker (docs/accelerator.md): CPU time of each step.
 
-Run it as `python -m bench.mirror_costs`. It needs no privileges: the maps are files in memory.
+The command is `python -m bench.mirror_costs`. The command needs no privileges: the maps are files in memory.
 """
 
 from __future__ import annotations

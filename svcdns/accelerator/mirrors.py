@@ -83,7 +83,9 @@ class Mirrors:
     def _mirror(self, responder: Responder) -> TableMirror:
         """Returns the mirror of a responder's answer table."""
         for number, mirror in self._mirrors.items():
-            if mirror.responder is responder and number not in self._gone:
+            if mirror.responder is responder:
+                self._gone.pop(number, None)
+                responder.table.mirror = mirror
                 return mirror
         number = next(number for number in range(len(self._mirrors) + 1) if number not in self._mirrors)
         mirror = self._mirrors[number] = TableMirror(responder, self.memory, number)
@@ -168,9 +170,12 @@ class Mirrors:
             for placed, uses in found:
                 if placed.number == UNNUMBERED:
                     self._add(placed.hit_counter, placed.table, uses)
-                mirror = self._mirrors[placed.table]
-                key, table = placed.key, mirror.table
-                if table.previous and key not in table.current and mirror.placed.get(key) is placed:
+                mirror = self._mirrors.get(placed.table)
+                key = placed.key
+                if mirror is None or mirror.placed.get(key) is not placed:
+                    continue  # removed meanwhile, perhaps long ago
+                table = mirror.table
+                if table.previous and key not in table.current:
                     table.find(key, now)
                 if placed.table in recorded and placed.table in before:
                     sampled.append(_used(mirror, placed, uses))
@@ -194,7 +199,8 @@ class Mirrors:
         evicted = 0
         for turn, placed in enumerate(self.memory.unused(), 1):
             if placed is not None and missing.get(placed.is_large, 0) > 0:
-                if self._mirrors[placed.table].evict(placed):
+                mirror = self._mirrors.get(placed.table)
+                if mirror is not None and mirror.evict(placed):
                     evicted += 1
                     missing[placed.is_large] -= len(placed.slots)
                 if evicted >= MAX_EVICTED or max(missing.values()) <= 0:

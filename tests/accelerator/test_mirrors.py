@@ -7,15 +7,23 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from svcdns.accelerator import hit_numbers
 from svcdns.accelerator.memory import Memory
 from svcdns.accelerator.mirrors import Mirrors
-from svcdns.serving.answer_table import AnswerTable
+from svcdns.chain.routing import DROPPED
+from svcdns.process.sample_memory import private_ring
+from svcdns.serving.answer_table import AnswerTable, Entry
 from svcdns.serving.listeners import Listeners
+from svcdns.serving.metrics import Durations, HitCounter, Origin
 from svcdns.telemetry.counters import Counters
+from svcdns.telemetry.query_samples import Ring
 from tests.support.kernel_program import KernelProgram, make_maps
 from tests.support.world import Clock
 
+SLOTS = 12
 V4, V6 = "10.0.0.1", "fd00::1"
 ANY4, ANY6 = "0.0.0.0", "::"
 
@@ -31,7 +39,15 @@ def a_socket(address: str, port: int, responder: Any) -> Any:
 
 def a_responder(*, is_uniform: bool = True) -> Any:
     table = AnswerTable(1 << 20, Clock())
-    return SimpleNamespace(table=table, datagrams=True, uniform=is_uniform, sampling=None)
+    return SimpleNamespace(
+        table=table,
+        datagrams=True,
+        uniform=is_uniform,
+        sampling=None,
+        durations=Durations(),
+        listener=SimpleNamespace(server="dns://:53", records_traffic=False),
+        metrics=SimpleNamespace(family=1),
+    )
 
 
 FIRST, SECOND = a_responder(), a_responder()
@@ -67,3 +83,80 @@ def test_places(sockets: list[tuple[str, int, Any]], places: list[tuple[str, int
     assert all(one.table.mirror is None for *_, one in sockets if one is not None)
     memory.close()
     program.close()
+
+
+class Play:
+    """Two responders whose tables have mirrors. Places come and go."""
+
+    def __init__(self) -> None:
+        descriptors = make_maps(SLOTS, 4)
+        self.clock = Clock()
+        self.memory, self.program = Memory(descriptors, SLOTS, 4, 2, self.clock), KernelProgram(descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self.responders = [a_responder(), a_responder()]
+        self.counters = [[HitCounter((), Origin(DROPPED)) for _ in range(3)] for _ in self.responders]
+        self.listeners = SimpleNamespace(datagram_sockets=[], responders=self.responders, ring=Ring(private_ring()))
+        self.mirrors = Mirrors(self.memory, [V4], cast("Listeners", self.listeners), Counters(), self.clock)
+        self.sent = 0
+
+    def step(self, step: str, which: int, number: int) -> None:
+        responder, key = self.responders[which], b"%15d" % number
+        match step:
+            case "place":
+                self.listeners.datagram_sockets = [
+                    a_socket(V4, 53 + one, self.responders[one]) for one in range(2) if number >> one & 1
+                ]
+                self.mirrors.place()
+            case "put":
+                counter = self.counters[which][number % 3]
+                responder.table.put(Entry(key, b"%20d" % number, float("inf"), (("d", key.decode()),), counter))
+            case "query":
+                self.memory.heartbeat(1.0)
+                for _ in range(3):
+                    self.sent += self.program.packet(b"id" + key, V4, 53 + which, self.clock()) is not None
+            case "drop":
+                responder.table.drop(key)
+            case "age":
+                responder.table.start_generation_of_used()
+            case "clear":
+                responder.table.clear()
+            case "traffic":
+                responder.listener.records_traffic = bool(number & 1)
+            case "time":
+                self.clock.turn(0.7)
+            case "second":
+                list(self.mirrors.steps())
+
+    def end(self) -> None:
+        self.mirrors.end()
+        self.mirrors.finish()
+        assert sum(one.hits for counters in self.counters for one in counters) == self.sent
+        assert self.sent == sum(sum(one.durations.buckets) for one in self.responders)
+        assert all(one.table.mirror is None for one in self.responders)
+        self.program.close()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["place", "put", "put", "put", "query", "query", "drop", "age", "clear", "traffic", "time", "second"]
+        ),
+        st.integers(0, 1),
+        st.integers(0, 15),
+    ),
+    min_size=10,
+    max_size=80,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=40)
+def test_every_reply_is_counted_while_places_come_and_go(steps: list[tuple[str, int, int]]) -> None:
+    """There are fewer slots than entries, and numbers for two of six hit counters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hit_numbers, "HIT_COUNTERS", 3)
+        play = Play()
+        for step in [("place", 0, 3), *steps]:
+            play.step(*step)
+        play.end()
