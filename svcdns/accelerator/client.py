@@ -37,6 +37,8 @@ REPLACED_RETRY: Final = 60.0
 
 A worker that ends because of the successor has ended by then.
 """
+TAKEN_OVER: Final = "another worker has taken over"
+"""The reason of the end when the worker has a successor, which is usual at an upgrade in place."""
 _CLOCK_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _MAP_LINK: Final = "anon_inode:bpf-map"
@@ -114,7 +116,7 @@ class Client:
                 self._sock, MESSAGE_MAX, 2 * len(MAPS), socket.MSG_CMSG_CLOEXEC
             )
             if message == REPLACED:
-                self._fail("another worker has taken over", was_replaced=True)
+                self._fail(TAKEN_OVER, was_replaced=True)
             elif not message:
                 self._fail("the helper has closed the connection")
             elif not self._is_greeted:

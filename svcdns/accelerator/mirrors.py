@@ -51,6 +51,8 @@ class Mirrors:
         self._gone: dict[int, float] = {}
         """Numbers of tables that have no place any more, and since when."""
         self._unfilled: list[TableMirror] = []
+        self.places = 0
+        """The number of addresses and ports at which the program answers."""
         self._recorded: frozenset[int] = frozenset()
         """The numbers of tables whose queries were sampled a second ago (plugin *traffic*)."""
         self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
@@ -76,6 +78,7 @@ class Mirrors:
                 places[found, port] = Place(_text(found), port, table)
         used = [place for place in places.values() if place.table >= 0]
         self.memory.place(used)
+        self.places = min(len(used), PLACES)
         self._detach({place.table for place in used[:PLACES]})
         self._unfilled = [mirror for number, mirror in self._mirrors.items() if number not in self._gone]
         return max(0, len(used) - PLACES)

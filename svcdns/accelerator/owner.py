@@ -14,13 +14,14 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from svcdns.accelerator.client import Client, is_bpf_map
+from svcdns.accelerator.client import TAKEN_OVER, Client, is_bpf_map
 from svcdns.accelerator.layout import PLACES
 from svcdns.accelerator.memory import Memory
 from svcdns.accelerator.metrics import UP
 from svcdns.accelerator.mirrors import Mirrors
 from svcdns.accelerator.protocol import Greeting
 from svcdns.eventloop.clock import Clock
+from svcdns.log_line import LogLine
 from svcdns.serving.listeners import Listeners
 from svcdns.telemetry.counters import Counters
 
@@ -72,7 +73,7 @@ class Accelerator:
         if self._mirrors is not None:
             left_out = self._mirrors.place()
             if left_out:
-                log.warning("accelerator: %d addresses beyond the first %d are left out", left_out, PLACES)
+                log.warning(LogLine("the accelerator has no room for all addresses", room=PLACES, left_out=left_out))
 
     def steps(self) -> Iterator[None]:
         """Adds the replies of the program to the metrics, and copies entries, in steps. Run it once a second."""
@@ -99,8 +100,9 @@ class Accelerator:
         self._mirrors = Mirrors(memory, greeting.addresses, self._listeners, self._counters, self._clock)
         self._counters.set(self._up, 1)
         self._failures.clear()
-        log.info("accelerator: the kernel answers frequent queries at %s", greeting.interface)
         self.place()
+        level = logging.INFO if self._mirrors.places else logging.WARNING
+        log.log(level, LogLine("accelerator connected", interface=greeting.interface, addresses=self._mirrors.places))
 
     def _lost(self, reason: str) -> None:
         if self._mirrors is not None:
@@ -108,7 +110,8 @@ class Accelerator:
             asyncio.get_running_loop().call_later(LAST_REPLIES, self._finish_all)
         if reason not in self._failures:
             self._failures.add(reason)
-            log.warning("accelerator: the server answers all queries itself: %s", reason)
+            level = logging.INFO if reason == TAKEN_OVER else logging.WARNING
+            log.log(level, LogLine("accelerator not used", reason=reason))
 
     def _detach(self) -> None:
         """Stops the program, and detaches the answer tables."""
