@@ -55,7 +55,7 @@ def buildah(*arguments: str) -> str:
 def debian(folder: Path) -> str:
     """Returns the name of a Debian image. Makes it from Debian's packages, unless an earlier run has made it."""
     name = f"localhost/svcdns-test-debian:{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
-    if name not in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+    if subprocess.run(["buildah", "inspect", "--type=image", name], check=False, capture_output=True).returncode:
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         container = buildah("from", "scratch")
@@ -78,6 +78,7 @@ def built(folder: Path) -> Iterator[list[Image]]:
         yield [_mounted(container) for container in containers]
     finally:
         buildah("rm", *containers)
+        buildah("rmi", *BUILDS)
 
 
 def _mounted(container: str) -> Image:
