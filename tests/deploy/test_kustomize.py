@@ -133,9 +133,10 @@ def test_kubeadm_finds_no_second_dns_server(name: str) -> None:
     assert all(one["metadata"].get("labels") != {"k8s-app": "kube-dns"} for one in built(name))
 
 
+@pytest.mark.parametrize("overlay", ["adopt-kubeadm", "new-cluster"])
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_components_add_to_a_cluster(name: str, tmp_path: Path) -> None:
-    before, after = built("new-cluster"), with_components("new-cluster", [name], tmp_path)
+def test_components_add_to_a_cluster(name: str, overlay: str, tmp_path: Path) -> None:
+    before, after = built(overlay), with_components(overlay, [name], tmp_path)
     assert len(after) == len(before) + {"accelerator": 0, "proportional-autoscaler": 6}.get(name, 1)
     if name == "accelerator":
         _check_accelerator(only(before, "Deployment"), only(after, "Deployment"))
