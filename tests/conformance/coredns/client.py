@@ -44,10 +44,13 @@ def send_query(
     server: str = "127.0.0.1",
     client: str = "127.0.0.1",
 ) -> Answer:
-    """Sends a query from the address `client` to the address `server`. Returns the reply, or NO_REPLY."""
+    """Sends a query from the address `client` to the address `server`. Returns the reply, or NO_REPLY.
+
+    On loopback, a query may have a source address of its own.
+    """
     wire = packet(query, ident)
     timeout = NO_REPLY_TIMEOUT if no_reply_expected else TIMEOUT
-    source, target = (query.source or client, 0), (server, port)
+    source, target = (query.source if query.source and client == "127.0.0.1" else client, 0), (server, port)
     try:
         if transport == "udp":
             reply = _over_udp(wire, target, source, timeout)
