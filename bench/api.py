@@ -26,6 +26,7 @@ import gc
 import json
 import random
 import sys
+import time
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
@@ -99,9 +100,12 @@ class Api:
         return body
 
     async def move(self, number: int) -> str:
-        """Changes the address of a Service's first endpoint, and returns the new address."""
+        """Changes the address of a Service's first endpoint, with the time of the change. Returns the new address."""
         self.variant += 1
-        body = self.store(SLICES, slice_object(self.cluster, number, self.variant))
+        changed = slice_object(self.cluster, number, self.variant)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        changed["metadata"]["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"] = now
+        body = self.store(SLICES, changed)
         line = (
             b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1",%b}\n' % body[1:]
         )
