@@ -34,6 +34,7 @@ from bench import dnsperf, queries
 from bench.client import write_queries
 from bench.cluster import Cluster
 from bench.dnsperf import Load
+from bench.plot import DARK, dark_style
 from bench.processes import free_ports, kill_tree, spawn, until
 from bench.run import Options
 from bench.servers import Cores, Server, ServerGroup
@@ -47,6 +48,7 @@ LINE: Final = 24
 """Pixels of a column and of a line of the dashboard's grid."""
 COLOURS: Final = ("#0b6bcb", "#2e7d32", "#b26a00", "#7b1fa2", "#c62828", "#00838f", "#6d4c41", "#546e7a")
 PREFIXES: Final = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6))
+DARK_COLOURS: Final = DARK | {"#00838f": "#4dc4cf", "#546e7a": "#9db2bb", "#ccc": "#3a4149"}
 UNITS: Final = {"s": "s", "reqps": "/s", "pps": "/s", "bytes": "B", "short": "", "percentunit": "%"}
 
 
@@ -102,7 +104,7 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, begin: float, end: f
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) * LINE + 30
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {24 * COLUMN} {height}" font-family="sans-serif" '
-        f'font-size="11" fill="#222">\n<rect width="{24 * COLUMN}" height="{height}" fill="#fff"/>'
+        f'font-size="11" fill="#222">\n{dark_style(DARK_COLOURS)}\n<rect width="{24 * COLUMN}" height="{height}" fill="#fff"/>'
     ]
     for panel in panels:
         place = panel["gridPos"]

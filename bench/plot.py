@@ -116,7 +116,7 @@ def draw(chart: Chart) -> str:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" fill="#222">',
-        _dark_style(),
+        dark_style(DARK),
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 26, chart.title, size=15),
         _text(LEFT, HEIGHT - 10, chart.note, size=9),
@@ -146,8 +146,9 @@ def draw(chart: Chart) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _dark_style() -> str:
-    rules = [f'[fill="{old}"]{{fill:{new}}}[stroke="{old}"]{{stroke:{new}}}' for old, new in DARK.items()]
+def dark_style(colours: dict[str, str]) -> str:
+    """Returns a style element that replaces colours for readers who prefer dark colours."""
+    rules = [f'[fill="{old}"]{{fill:{new}}}[stroke="{old}"]{{stroke:{new}}}' for old, new in colours.items()]
     return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
 
 

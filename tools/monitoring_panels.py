@@ -93,7 +93,7 @@ ROWS: Final = (
             Panel("Queries by transport", "", "reqps", (Query(rate("coredns_dns_requests_total", "proto"), "{{proto}}"),)),
             Panel("Duration by zone", "From a query to its reply.", "s", quantiles(DURATION, "zone", "{{zone}}")),
             Panel(
-                "Replies by plugin", "The plugin that made the reply.", "reqps",
+                "Replies by plugin", "The label `plugin` as CoreDNS sets it: the first plugin that passed the reply on.", "reqps",
                 (Query(rate("coredns_dns_responses_total", "plugin"), "{{plugin}}"),),
             ),
             Panel("Size of queries", "", "bytes", quantiles("coredns_dns_request_size_bytes")),

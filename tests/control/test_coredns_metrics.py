@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from svcdns.plugins.forward.metrics import BROKEN, REJECTED
 from svcdns.plugins.hosts.handler import RELOADED
 from svcdns.plugins.local import LOCALHOST_REQUESTS
 from svcdns.telemetry.counters import Family
+from tests.support.coredns_panels import FILLED, MIXIN, STACK, Form, PanelQuery
 
 ROOT = Path(__file__).parents[2]
 COREDNS: dict[str, dict[str, Any]] = json.loads(
@@ -43,6 +45,7 @@ OF_TRANSPORTS = {
 """Metrics of CoreDNS that were not recorded: they appear with the first query over a transport or to a plugin."""
 
 
+@cache
 def ours() -> dict[str, tuple[str, set[str]]]:
     """Returns type and labels of each metric that a module declares, and of the process metrics."""
     found: dict[str, tuple[str, set[str]]] = {}
@@ -85,3 +88,16 @@ def test_other_metrics_have_the_prefix_svcdns() -> None:
 def test_missing_metrics_are_in_docs_supported(name: str) -> None:
     section = (ROOT / "docs" / "supported.md").read_text(encoding="utf-8").partition("### Metrics\n")[2]
     assert re.search(rf"^\| `{name}` \|", section.partition("\n### ")[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("query", [*MIXIN, *STACK], ids=lambda query: f"{query.title}: {query.metric}")
+def test_dashboards_for_coredns_work_as_with_coredns(query: PanelQuery) -> None:
+    """A query whose metric CoreDNS 1.14.7 has finds the same metric with the labels that it uses."""
+    if query not in FILLED:
+        assert query.metric not in COREDNS
+        return
+    if query.metric.startswith("coredns_"):
+        assert set(query.by) <= set(COREDNS[query.metric]["labels"])
+    kind, labels = ours()[query.metric]
+    assert set(query.by) <= labels
+    assert (kind == "histogram") == (query.form is Form.QUANTILE)

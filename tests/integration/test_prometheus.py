@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
+from tests.support.coredns_panels import FILLED, PanelQuery
 from tests.support.server import Server, free_port, http, until
 from tests.support.zone_upstream import ZoneUpstream
 from tools import monitoring
@@ -53,28 +54,6 @@ RECORDS = (
     "example.org. 60 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60",
 )
 WINDOW = "8s"  # four scrapes and more
-# Queries of the dashboard that other people run over CoreDNS's metrics (coredns-mixin and the chart
-# kube-prometheus-stack), without those of Go and those that CoreDNS 1.14 does not fill: names and labels.
-OF_COREDNS: Final = {
-    "coredns_panics_total": (),
-    "coredns_build_info": ("version",),
-    "coredns_plugin_enabled": ("name",),
-    "coredns_dns_requests_total": ("server", "zone", "proto", "family", "type"),
-    "coredns_dns_responses_total": ("server", "zone", "rcode", "plugin"),
-    "coredns_dns_do_requests_total": ("server", "zone"),
-    "coredns_dns_request_duration_seconds_bucket": ("server", "zone", "le"),
-    "coredns_dns_request_size_bytes_bucket": ("server", "zone", "proto", "le"),
-    "coredns_dns_response_size_bytes_bucket": ("server", "zone", "proto", "le"),
-    "coredns_cache_entries": ("type",),
-    "coredns_cache_hits_total": ("type",),
-    "coredns_cache_misses_total": ("server",),
-    "coredns_forward_healthcheck_broken_total": (),
-    "coredns_forward_max_concurrent_rejects_total": (),
-    "coredns_proxy_request_duration_seconds_bucket": ("proxy_name", "to", "rcode", "le"),
-    "coredns_kubernetes_dns_programming_duration_seconds_bucket": ("service_kind", "le"),
-    "process_resident_memory_bytes": (),
-    "process_cpu_seconds_total": (),
-}
 
 
 class Prometheus:
@@ -182,8 +161,10 @@ def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
     assert [rule["name"] for rule in prometheus.rules() if rule.get("state") == "firing"] == []
 
 
-@pytest.mark.parametrize("name", OF_COREDNS)
-def test_the_metrics_of_coredns_dashboards_are_there(prometheus: Prometheus, name: str) -> None:
-    found = prometheus.query(name)
-    assert found, name
-    assert set(OF_COREDNS[name]) <= set().union(*(series["metric"] for series in found))
+@pytest.mark.parametrize("query", FILLED, ids=lambda query: f"{query.title}: {query.metric}")
+def test_queries_of_dashboards_for_coredns_have_data(prometheus: Prometheus, query: PanelQuery) -> None:
+    """Each series of the result has all labels that the query groups by."""
+    found = prometheus.query(query.expression(WINDOW))
+    assert found, query.expression(WINDOW)
+    assert {frozenset(series["metric"]) for series in found} == {frozenset(query.by)}
+    assert {series["value"][1] for series in found} != {"NaN"}
