@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from svcdns.cli import commands
 from svcdns.inspection import size
 from tools import docs_site, release
 
@@ -27,9 +28,62 @@ def test_the_list_of_plugins_has_their_own_descriptions() -> None:
     assert [name for name, row in rows.items() if not names[name].startswith(f"*{name}* - {row}")] == []
 
 
+def test_the_page_of_tools_has_every_command() -> None:
+    page = (ROOT / "docs" / "tools.md").read_text()
+    assert [name for name in (*commands.NAMES, "conformance", "demo") if f"svcdns {name}" not in page] == []
+
+
 def test_the_list_of_runbooks_is_that_of_the_navigation() -> None:
     listed = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", (ROOT / "docs/runbooks/README.md").read_text(), re.MULTILINE)
     assert [f"runbooks/{name}" for name in listed] == [page for page in NAVIGATION if "runbooks/Svcdns" in page]
+
+
+MEASURES = {
+    "hit": "hit | CPU per answer, µs",
+    "cold": "cold | CPU per answer, µs",
+    "miss": "miss | CPU per answer, µs",
+    "forward": "forward | CPU per answer, µs",
+    "with log": "forward | CPU per answer, with hosts and log, µs",
+    "latency": "latency | plain, p99, ms",
+    "relist": "latency | relist, p99, ms",
+    "memory": "memory | 10,000 × 10, all names queried, MiB",
+    "change": "change | to answer, 10,000 Services, p50, ms",
+    "start": "start | CPU to ready, empty cluster, s",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "first", "second", "names"),
+    [
+        ("README.md", "svcdns", "CoreDNS", ["hit", "miss", "forward", "relist", "memory", "change", "start"]),
+        (
+            "docs/index.md",
+            "svcdns",
+            "CoreDNS",
+            ["hit", "miss", "forward", "latency", "relist", "memory", "change", "start"],
+        ),
+        (
+            "docs/comparison.md",
+            "CoreDNS",
+            "svcdns",
+            ["change", "hit", "cold", "forward", "with log", "start", "memory"],
+        ),
+    ],
+)
+def test_figures_are_those_of_the_page_performance(page: str, first: str, second: str, names: list[str]) -> None:
+    """The pages round the figures of the table *From the first query*."""
+    page_of_figures = (ROOT / "docs" / "performance.md").read_text()
+    performance = page_of_figures.partition("### From the first query")[2].partition("\n### ")[0]
+    number = r"(?:after )?([\d.]+) (?:µs|ms|s|MiB)"
+    rows = re.findall(rf"^\| [^|]+ \| {number} \| {number} \|", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(rows) == len(names)
+    for name, row in zip(names, rows, strict=True):
+        cells = rf"^\| {re.escape(MEASURES[name])} \| ([\d.]+) \| [^|]+ \| [^|]+ \| ([\d.]+) \|"
+        ((svcdns, coredns),) = re.findall(cells, performance, re.MULTILINE)
+        measured = {"svcdns": svcdns, "CoreDNS": coredns}
+        for shown, server in zip(row, (first, second), strict=True):
+            digits = len(shown.partition(".")[2])
+            assert float(shown) == round(float(measured[server]), digits), f"{name}: {server}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.svg")), ids=lambda path: path.name)
