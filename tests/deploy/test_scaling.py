@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from svcdns.inspection.size import estimate
 from tools import scaling
 from tools.scaling import NODES, TABLES, Assumed, Measured, Plan
 
@@ -34,6 +35,11 @@ def test_the_summary_has_the_results() -> None:
     assert f"from {plan.replicas(plan.queries)} to {plan.replicas(plan.central)}," in PAGE
     assert f"the API servers would send {plan.api_traffic(plan.nodes) / 1e9:.1f} GB a second" in PAGE
     assert plan.limit == 170
+
+
+def test_the_page_has_the_estimates_of_the_command_check() -> None:
+    limits = [estimate(round(plan.services), round(plan.pods)).limit >> 20 for plan in PLANS]
+    assert f"{limits[1]} MiB with 5,000 nodes and {limits[2]} MiB with 15,000 nodes" in PAGE
 
 
 def test_the_page_has_the_measured_figures_and_the_assumptions() -> None:
