@@ -42,7 +42,13 @@ def cache() -> None:
 
 @cache.command("list", epilog=EXAMPLES, short_help="List stored replies.")
 @click.option("--zone", default=".", type=ZONE, help="Only replies for names in this zone.")
-@click.option("--limit", default=1000, type=click.IntRange(1, 50_000), show_default=True, help="The most rows.")
+@click.option(
+    "--limit",
+    default=1000,
+    type=click.IntRange(1, 50_000),
+    show_default=True,
+    help="The most rows; a row may stand for several replies (COUNT).",
+)
 @_SOCKET
 @_OUTPUT
 @click.option("--schema", "show_schema", is_flag=True, is_eager=True, help="Print the JSON schema.")
@@ -117,7 +123,8 @@ def _print_list(found: CacheList, output: str) -> None:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         click.echo(click.style(line, bold=True) if not number else line)
     shown = sum(one.count for one in found.replies)
-    click.echo(f"{found.total} stored replies" + (f", {shown} of them shown" if shown != found.total else ""))
+    text = f"; the {len(found.replies)} rows above stand for {shown} of them (see --limit)"
+    click.echo(f"{found.total} stored replies" + (text if shown != found.total else ""))
 
 
 def _texts(one: CachedReply) -> tuple[str, ...]:

@@ -84,16 +84,17 @@ def explain_command(
         return 0
     if client and pod:
         raise CannotRun("--client and --pod cannot be combined: both name the client")
-    if server is not None and "/" in server:
+    asker = Asker(_address(client), client is not None, pod, namespace, [])
+    if server is not None and is_socket(server):
         if conf or manifests or kubeconfig or context:
             raise CannotRun(
                 "--server PATH has the Corefile and the cluster of the server: it cannot be combined with others"
             )
-        found = asyncio.run(_explained_by_server(server, name, rtype, _address(client), pod, namespace))
+        found = asyncio.run(_explained_by_server(server, name, rtype, asker))
         server = None
     else:
         source = Source(_reading(conf), manifests, kubeconfig, context)
-        found = asyncio.run(_explained(source, name, rtype, _address(client), pod, namespace))
+        found = asyncio.run(_explained(source, name, rtype, asker))
     if server is not None:
         from svcdns.cli.running_server import compared
 
@@ -103,7 +104,23 @@ def explain_command(
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found, verbose=verbose)
+    for note in asker.notes:
+        click.echo(note, err=True)
     return 0 if found.queries[-1].records else 1
+
+
+def is_socket(server: str) -> bool:
+    """Returns True if the value of --server is the path of a socket, not HOST[:PORT]. Raises CannotRun.
+
+    A path without a slash is one if the file exists.
+    """
+    if "/" in server or Path(server).is_socket():
+        return True
+    if server.endswith(".sock"):
+        raise CannotRun(
+            f"--server {server}: there is no such socket here; write its path, such as /run/svcdns/{server}"
+        )
+    return False
 
 
 def _reading(conf: str | None) -> Reading:
@@ -138,23 +155,35 @@ class Source(NamedTuple):
     context: str
 
 
-async def _explained(
-    source: Source, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
-) -> Explanation:
+class Asker(NamedTuple):
+    """The client, as the options of the command name it: its address, its Pod (NAMESPACE/POD), its namespace.
+
+    `has_address` is False if the address is only assumed.
+    """
+
+    address: str
+    has_address: bool
+    pod: str | None
+    namespace: str | None
+    notes: list[str]
+    """Remarks about the client, which the command prints at its end."""
+
+
+async def _explained(source: Source, name: str, rtype: str, asker: Asker) -> Explanation:
     reading, manifests, kubeconfig, context = source
-    async with running(reading, manifests, kubeconfig, context, pods=pod is not None) as server:
-        return await _explained_in(server, reading, name, rtype, address, pod, namespace)
+    pods = asker.pod is not None or (asker.has_address and bool(manifests))
+    async with running(reading, manifests, kubeconfig, context, pods=pods) as server:
+        return await _explained_in(server, reading, name, rtype, asker, has_pods=True)
 
 
-async def _explained_by_server(
-    path: str, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
-) -> Explanation:
+async def _explained_by_server(path: str, name: str, rtype: str, asker: Asker) -> Explanation:
     from svcdns.cli.running_state import described, fetched
 
     state = fetched(path)
-    async with copied(state) as server:
-        found = await _explained_in(server, state.reading, name, rtype, address, pod, namespace)
     options = _kubernetes(state.reading)
+    has_pods = options is not None and options.watch.pods
+    async with copied(state) as server:
+        found = await _explained_in(server, state.reading, name, rtype, asker, has_pods=has_pods)
     return described(path, found, options.stale_after if options is not None else inf)
 
 
@@ -164,14 +193,18 @@ def _kubernetes(reading: Reading) -> KubernetesOptions | None:
 
 
 async def _explained_in(
-    server: OfflineServer, reading: Reading, name: str, rtype: str, address: str, pod: str | None, namespace: str | None
+    server: OfflineServer, reading: Reading, name: str, rtype: str, asker: Asker, *, has_pods: bool
 ) -> Explanation:
     options = _kubernetes(reading)
     zone = options.primary_zone if options is not None else "cluster.local."
-    if pod is not None:
-        if options is None:
+    index = server.index(options.watch) if options is not None else None
+    address, namespace = asker.address, asker.namespace
+    if asker.pod is not None:
+        if index is None:
             raise CannotRun("--pod: the Corefile has no 'kubernetes'")
-        namespace, address = _pod(pod, server.index(options.watch))
+        namespace, address = _pod(asker, index if has_pods else None)
+    elif asker.has_address and namespace is None and index is not None:
+        namespace = next((one.namespace for one in index.pods_with(address)), None)
     search = domains(namespace or "default", zone)
     candidates = expanded(name, search)
     try:
@@ -180,13 +213,22 @@ async def _explained_in(
     except NameTextError as failure:
         raise CannotRun(f"{name}: {failure}") from failure
     used = search if len(candidates) > 1 else ()
-    return await explain(server, reading, candidates, to_rtype(rtype), address, used)
+    found = await explain(server, reading, candidates, to_rtype(rtype), address, used)
+    if used and namespace is None and not found.queries[-1].records:
+        text = "the client is assumed to be in the namespace 'default'; --namespace or --pod names another one"
+        asker.notes.append(text)
+    return found
 
 
-def _pod(text: str, index: Index) -> tuple[str, str]:
-    """Returns namespace and address of the Pod in a text such as `NAMESPACE/POD`."""
+def _pod(asker: Asker, index: Index | None) -> tuple[str, str]:
+    """Returns namespace and address of the client's Pod. Without an index, the address is the assumed one."""
+    text = str(asker.pod)
     namespace, _, name = text.rpartition("/")
     namespace = namespace or "default"
+    if index is None:
+        remark = f"the server does not watch Pods ('pods verified'), so the address of {text} is unknown: "
+        asker.notes.append(f"{remark}plugins that use the client's address get {asker.address}")
+        return namespace, asker.address
     found = index.pod(namespace.lower(), name.lower())
     if found is None:
         raise CannotRun(f"--pod {text}: namespace '{namespace}' has no running Pod '{name}'")

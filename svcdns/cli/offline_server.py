@@ -11,6 +11,7 @@ import msgspec
 
 from svcdns.cli.errors import CannotRun
 from svcdns.cli.running_state import Fetched
+from svcdns.cli.standard_input import keep_manifests
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
 from svcdns.control.plugin_data import DataKey, gather, plugin_files
@@ -44,7 +45,9 @@ async def running(
                 if settings.watch is not None:
                     key = encode_watch(settings.watch)
                     if key not in indexes:
-                        indexes[key] = await index_of(_source(settings.watch, manifests, kubeconfig, context, pods))
+                        source = _source(settings.watch, manifests, kubeconfig, context, pods)
+                        keep_manifests(source.manifests)
+                        indexes[key] = await index_of(source)
         data: dict[DataKey, bytes] = {}
         for files in plugin_files(reading.plans):
             found: list[dict[DataKey, bytes]] = []

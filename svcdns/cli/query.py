@@ -59,6 +59,8 @@ def query(
         click.echo(msgspec.json.format(msgspec.json.encode(schema())).decode())
         return 0
     if diff:
+        if diff == ("-", "-"):
+            raise CannotRun("--diff - -: only one of OLD and NEW can be standard input")
         return _diff(*diff, zone, output)
     if not manifests:
         raise CannotRun("--manifests PATH is missing: it names the files of the cluster")

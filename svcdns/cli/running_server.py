@@ -30,6 +30,8 @@ _CAUSES: Final = {
     ExtendedError.BLOCKED: "a rule of the server blocks this query (Blocked)",
     ExtendedError.FILTERED: "a rule of the server filters this query (Filtered)",
 }
+_STALE: Final = (ExtendedError.STALE_ANSWER, ExtendedError.STALE_NXDOMAIN_ANSWER)
+"""The extended errors that say something about a reply which equals that of the explanation."""
 
 
 async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -> tuple[str, list[str]]:
@@ -61,9 +63,10 @@ async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -
         lines.append(
             f"{one.name}: {rcode}{f', extended error {extended}' if extended is not None else ''} {records}".rstrip()
         )
-        if extended in _CAUSES:
+        differs = rcode != one.rcode or bool(reply.answer) != bool(one.records)
+        if extended in _CAUSES and (differs or extended in _STALE):
             cause = cause or _CAUSES[extended]
-        elif not cause and (rcode != one.rcode or bool(reply.answer) != bool(one.records)):
+        elif not cause and differs:
             cause = (
                 f"the server answers {one.name} with {rcode} and {len(reply.answer)} records, but this Corefile and "
                 f"cluster give {one.rcode} and {len(one.records)}"

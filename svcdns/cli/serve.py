@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from svcdns import __version__
+from svcdns.cli import standard_input
 from svcdns.cli.arguments import parse, parser
-from svcdns.process.shared_memory import memory_file
 from svcdns.supervisor.early_sockets import EarlySocket
 
 COMMANDS: Final = (
@@ -54,7 +53,7 @@ def run(argv: Sequence[str], prog: str = "svcdns", early: Sequence[EarlySocket] 
     from svcdns.supervisor import process
 
     if arguments.conf == "stdin" or reads_manifests_from_standard_input(arguments.conf or "Corefile"):
-        _keep_standard_input()
+        standard_input.keep()
     options = {"conf": arguments.conf, "port": arguments.port, "quiet": arguments.quiet, "state": arguments.state}
     return process.run(["--options", json.dumps(options)], arguments.pidfile, pin=arguments.pin, early=early)
 
@@ -83,17 +82,6 @@ def reads_manifests_from_standard_input(path: str) -> bool:
             return _MANIFESTS.search(file.read()) is not None
     except OSError:
         return False
-
-
-def _keep_standard_input() -> None:
-    """Replaces standard input by a file in memory with the same content, so that it can be read again."""
-    import shutil
-
-    fd = memory_file("svcdns-stdin")
-    with os.fdopen(fd, "wb", closefd=False) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    os.dup2(fd, 0)
-    os.close(fd)
 
 
 def version() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from svcdns.corefile.blocks import Directive, Position, Token
-from svcdns.corefile.errors import CorefileError, ZoneError
+from svcdns.corefile.errors import CorefileError, RepeatedError, ZoneError
 from svcdns.corefile.zones import normalise_argument
 
 UNBOUNDED: Final = -1
@@ -106,7 +106,7 @@ def once(directives: Sequence[Directive]) -> Directive:
     `directives` must not be empty.
     """
     if len(directives) > 1:
-        raise CorefileError(
+        raise RepeatedError(
             directives[1].position,
             f"plugin/{directives[1].name.text}: this plugin can only be used once per Server Block",
         )

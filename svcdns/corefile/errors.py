@@ -20,6 +20,10 @@ class CorefileError(SvcdnsError):
         """The SHA-512 of the text that cannot be parsed, set by `load`. It shows whether the text has changed."""
 
 
+class RepeatedError(CorefileError):
+    """Raised if a plugin is used twice in a block that may use it once."""
+
+
 class UnclosedError(CorefileError):
     """Raised if a `{` has no `}`. The rest of the file cannot be read."""
 

@@ -20,13 +20,13 @@ from svcdns.control.configuration import bound_hosts, check_certificates, interf
 from svcdns.corefile.blocks import Corefile, Directive, Position, ServerBlock, ServerKey, Token
 from svcdns.corefile.directives import check_directives
 from svcdns.corefile.env_options import with_options
-from svcdns.corefile.errors import CorefileError, UnclosedError
+from svcdns.corefile.errors import CorefileError, RepeatedError, UnclosedError
 from svcdns.corefile.keys import check_overlap
 from svcdns.corefile.load import DEFAULT_FILE, built_in, read_text
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
 from svcdns.inspection.other_builds import mend_unknown
-from svcdns.inspection.problem import Problem, error, from_log_line
+from svcdns.inspection.problem import Problem, error, from_log_line, warning
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.errors import HookError
 
@@ -198,6 +198,9 @@ def _add_options(reading: Reading, plan: BlockPlan, name: str) -> None:
             settings = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
         except CorefileError as failure:
             reading.add(error(failure.position, "option", failure.message))
+            if isinstance(failure, RepeatedError):
+                for found in _other_options(*block.directives[:2]):
+                    reading.add(found)
             block = _block_without(block, failure.position)
         except HookError as failure:
             reading.add(error(block.directives[0].position, "plugin", str(failure)))
@@ -207,6 +210,20 @@ def _add_options(reading: Reading, plan: BlockPlan, name: str) -> None:
             for line in settings.warnings:
                 reading.add(from_log_line(line, "ignored-text", block.directives[0].position))
             return
+
+
+def _other_options(first: Directive, second: Directive) -> Iterator[Problem]:
+    """Yields a note for each option of a plugin's second directive that the first one does not have."""
+    known = {_words(line) for line in first.body or ()}
+    for line in second.body or ():
+        if _words(line) not in known:
+            text = f"'{' '.join(_words(line))}' is only in the second '{first.name.text}'"
+            mend = f"write it in the first one, at line {first.position.line}, and remove the second one"
+            yield warning(line.position, "second-directive", text, mend)
+
+
+def _words(line: Directive) -> tuple[str, ...]:
+    return (line.name.text, *(word.text for word in line.arguments))
 
 
 def _block_without(block: Block, position: Position) -> Block:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
@@ -21,9 +21,15 @@ from svcdns.wire.codes import type_text
 from svcdns.wire.errors import FormError
 
 TOGETHER: Final = 32
-"""The number of queries that are in progress at the same time."""
+"""The number of queries that are in progress at the same time, without slow ones."""
 AGAIN: Final = 0.25
 """Seconds until a query with different replies is asked again."""
+SLOW: Final = 0.25
+"""Seconds after which a query without both replies no longer delays the next ones."""
+SLOW_QUERIES: Final = 96
+"""The most slow queries in progress. With the others, they fit into the receive buffer of a server's socket."""
+PAUSING: Final = 2048
+"""The most queries that wait until they are asked again."""
 KEPT: Final = 100_000
 """The most latencies that are kept for the percentiles."""
 
@@ -65,10 +71,27 @@ async def compare(
     outcome, take = Outcome(), _timed(queries, limit)
     pace = _Pace(rate)
 
+    slow, pausing, again = map(asyncio.Semaphore, (SLOW_QUERIES, PAUSING, TOGETHER))
+
+    async def first(query: bytes) -> None:
+        found = await _one(query, reference, candidate, outcome)
+        if found:
+            await pausing.acquire()
+            group.create_task(second(query, found)).add_done_callback(lambda _: pausing.release())
+
+    async def second(query: bytes, found: Mapping[Kind, str]) -> None:
+        await _pause()
+        async with again:
+            await _again(query, found, reference, candidate, outcome)
+
     async def work() -> None:
         while (query := await take()) is not None:
             await pace.wait()
-            await _one(query, reference, candidate, outcome)
+            task = group.create_task(first(query))
+            await asyncio.wait([task], timeout=SLOW)
+            if not task.done():
+                await slow.acquire()
+                task.add_done_callback(lambda _: slow.release())
 
     async with asyncio.TaskGroup() as group:
         for _ in range(TOGETHER):
@@ -106,16 +129,25 @@ class _Pace:
         await asyncio.sleep(self._next - now)
 
 
-async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outcome) -> None:
+async def _pause() -> None:
+    await asyncio.sleep(AGAIN)
+
+
+async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outcome) -> dict[Kind, str]:
+    """Asks both servers, and returns the differences."""
     first, second = await _both(query, reference, candidate, outcome.compared)
     found = differences(first, second)
     outcome.compared += 1
     if len(outcome.reference_seconds) < KEPT and first.octets is not None and second.octets is not None:
         outcome.reference_seconds.append(first.seconds)
         outcome.candidate_seconds.append(second.seconds)
-    if not found:
-        return
-    await asyncio.sleep(AGAIN)
+    return found
+
+
+async def _again(
+    query: bytes, found: Mapping[Kind, str], reference: Server, candidate: Server, outcome: Outcome
+) -> None:
+    """Asks both servers once more, and counts the differences that are also in `found`."""
     first, second = await _both(query, reference, candidate, outcome.compared)
     again = differences(first, second)
     confirmed = {kind: text for kind, text in again.items() if kind in found}

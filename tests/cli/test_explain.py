@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from svcdns.cli import commands
+from svcdns.cli.errors import CannotRun
+from svcdns.cli.explain import Asker, _pod, is_socket
 
 MANIFEST = """
 apiVersion: v1
@@ -48,6 +51,38 @@ def test_the_search_path_of_a_pod(arguments: list[str], capsys: pytest.CaptureFi
     assert found["client"] == "10.244.0.7"
     assert found["search"][0] == "shop.svc.cluster.local."
     assert found["near"] == ["web.default.svc.cluster.local."]
+
+
+def test_the_search_path_of_a_client_that_is_a_pod(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([*arguments, "web", "--client", "10.244.0.7", "--output", "json"]) == 1
+    assert json.loads(capsys.readouterr().out)["search"][0] == "shop.svc.cluster.local."
+
+
+def test_the_namespace_of_an_unknown_client_is_assumed(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.run([*arguments, "tea", "--client", "10.244.0.9"]) == 1
+    out, failure = capsys.readouterr()
+    assert out.startswith("no name of the search path exists: namespace 'default' has no Service 'tea'")
+    assert failure == "the client is assumed to be in the namespace 'default'; --namespace or --pod names another one\n"
+
+
+def test_a_pod_of_a_server_that_watches_no_pods() -> None:
+    asker = Asker("127.0.0.1", False, "shop/client", None, [])
+    assert _pod(asker, None) == ("shop", "127.0.0.1")
+    assert "the address of shop/client is unknown" in asker.notes[0]
+
+
+def test_the_path_of_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path without a slash is understood if the socket exists. Otherwise the error says what to write."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("admin.sock")
+        assert is_socket("admin.sock")
+    assert is_socket("/run/absent")
+    assert not is_socket("dns.example:53")
+    with pytest.raises(CannotRun, match=r"write its path, such as /run/svcdns/other\.sock"):
+        is_socket("other.sock")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,17 @@ async def test_the_cause_is_that_of_the_reply(rcode: int, extended: int | None, 
     assert lines[0].startswith("a.test.: ")
 
 
+async def test_a_failure_that_the_explanation_has_too_keeps_its_cause() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: Server(Rcode.SERVFAIL, 22), ("127.0.0.1", 0))
+    try:
+        port = transport.get_extra_info("sockname")[1]
+        found, lines = await compared(f"127.0.0.1:{port}", [explained("SERVFAIL")], Type.A)
+    finally:
+        transport.close()
+    assert (found, lines) == ("", ["a.test.: SERVFAIL, extended error 22"])
+
+
 async def test_a_wrong_address() -> None:
     with pytest.raises(CannotRun, match="--server"):
         await compared("127.0.0.1:x", [], Type.A)

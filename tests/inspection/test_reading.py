@@ -64,7 +64,16 @@ def test_the_only_defect_is_found_at_its_line(name: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(BROKEN)
     reading = read(f"{name}.Corefile", environ={})
     apply(reading)
-    assert places(reading) == [EXPECTED[name]]
+    assert [place for place in places(reading) if place[1] != "second-directive"] == [EXPECTED[name]]
+
+
+def test_an_option_of_a_second_directive_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first directive is the place for it."""
+    monkeypatch.chdir(BROKEN)
+    reading = read("import-override-second-kubernetes.Corefile", environ={})
+    found = next(one for one in reading.problems if one.rule == "second-directive")
+    assert (found.position.line, found.message) == (12, "'pods verified' is only in the second 'kubernetes'")
+    assert found.mend == "write it in the first one, at line 4, and remove the second one"
 
 
 def test_every_broken_corefile_is_expected() -> None:

@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 
 from svcdns.shadow import run
-from svcdns.shadow.asking import asking
+from svcdns.shadow.asking import Received, asking
 from svcdns.shadow.comparison import Kind
 from svcdns.shadow.queries import Queries
 
@@ -92,6 +92,47 @@ async def test_each_kind_has_a_count_and_an_example() -> None:
 async def test_a_difference_that_goes_away_is_transient() -> None:
     outcome = await outcome_of(same, lambda _name, number: "10.0.0.1" if number else "10.0.0.2", "a.test A\n")
     assert (outcome.different, outcome.transient) == (0, 1)
+
+
+class Double:
+    """A server whose replies come at once, or when as many queries were asked as `opens` says."""
+
+    def __init__(self, reply: bytes | None, opens: int = 0) -> None:
+        self.reply, self.opens, self.asked, self.open = reply, opens, 0, asyncio.Event()
+
+    async def ask(self, _query: bytes) -> Received:
+        """Returns the reply."""
+        self.asked += 1
+        if self.asked >= self.opens:
+            self.open.set()
+        await self.open.wait()
+        return Received(self.reply, 0.001)
+
+
+async def compared(reference: Any, candidate: Any, count: int) -> run.Outcome:
+    async with asyncio.timeout(30):
+        return await run.compare([b"query"] * count, reference, candidate, limit=0.0, rate=0.0)
+
+
+async def test_queries_that_are_asked_again_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 2 * run.TOGETHER
+    candidate = Double(None)
+
+    async def pause() -> None:
+        while candidate.asked < count:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(run, "_pause", pause)
+    outcome = await compared(Double(b"reply"), candidate, count)
+    assert (outcome.compared, outcome.different, candidate.asked) == (count, count, 2 * count)
+
+
+async def test_slow_queries_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reply arrives before all queries were sent."""
+    monkeypatch.setattr(run, "SLOW", 0.0)
+    count = run.TOGETHER + run.SLOW_QUERIES
+    outcome = await compared(Double(b"reply"), Double(b"reply", opens=count), count)
+    assert (outcome.compared, outcome.different) == (count, 0)
 
 
 async def test_the_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,12 @@ ENVIRONMENT: Final = ("manifests", "snapshot", "stale_after")
 
 They can be set by environment variables, see `corefile.env_options`.
 """
+_AUTHORITY: Final = re.compile(
+    r"(?:[^/?#@\s]*@)?(?:\[[0-9A-Fa-f:.]+(?:%25[^\]\s]+)?\]|[^\s:/?#@\[\]<>\"%\\^`{|}]+)(?::(?P<port>[^/?#]*))?(?:[/?#]\S*)?\Z"
+)
+"""The part of a URL after the scheme: host, port and path (RFC 3986 §3.2)."""
+_DIGITS: Final = re.compile(r"[0-9]+")
+_URL: Final = "http://HOST:PORT or https://HOST:PORT"
 _USED_WORDS: Final = {"endpoint": 1, "ttl": 1, "startup_timeout": 1, "ignore": 1}
 """Options that ignore further words, as in CoreDNS, and the number of words that they use."""
 POD_MODES: Final = ("disabled", "insecure", "verified")
@@ -124,6 +130,10 @@ class _Draft:
                     line.position, "snapshot is for a cluster with an API server; manifests are read at every start"
                 )
             options = replace(options, snapshot=None)
+        endpoint = options.watch.endpoint
+        if endpoint and not options.watch.kubeconfig and not options.watch.manifests:
+            warnings = _check_endpoint(self.lines["endpoint"].arguments[0])
+            options = replace(options, warnings=options.warnings + warnings)
         if options.zonal and options.noendpoints:
             raise CorefileError(self.lines["zonal"].position, "zonal cannot be used together with noendpoints")
         for zone in options.multicluster:
@@ -141,6 +151,28 @@ def _text(line: Directive) -> str:
 
 def _endpoint(draft: _Draft, line: Directive) -> None:
     draft.watch(line, endpoint=arguments.arguments(line, 1, arguments.UNBOUNDED)[0].text)
+
+
+def _check_endpoint(word: Token) -> tuple[str, ...]:
+    """Returns a warning for a URL with which no request can be sent. Raises CorefileError for what is no URL.
+
+    CoreDNS refuses the same texts.
+    """
+    scheme, separator, rest = word.text.partition("://")
+    found = _AUTHORITY.match(rest if separator else word.text)
+    if found is None:
+        raise CorefileError(word.position, f"'{word.text}' is not the URL of an API server; {_URL} was expected")
+    port = found["port"]
+    if port and not _DIGITS.fullmatch(port):
+        raise CorefileError(
+            word.position, f"'{port}' in '{word.text}' is not a port; a number up to 65535 was expected"
+        )
+    if port and int(port) > 65535:
+        return (arguments.warning(word.position, f"{port} is not a port, so that the API server cannot be reached"),)
+    if separator and scheme not in ("http", "https"):
+        text = f"'{scheme}' is neither http nor https, so that the API server cannot be reached"
+        return (arguments.warning(word.position, text),)
+    return ()
 
 
 def _tls(draft: _Draft, line: Directive) -> None:

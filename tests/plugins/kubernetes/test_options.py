@@ -78,6 +78,12 @@ def test_options(body: str, field: str, value: object) -> None:
         pytest.param(
             "namespaces a\nnamespace_labels b=c", "namespaces and namespace_labels cannot both be set", id="both"
         ),
+        pytest.param("endpoint http://a:http", "'http' in 'http://a:http' is not a port", id="a port by name"),
+        pytest.param("endpoint a:http", "'http' in 'a:http' is not a port", id="a port by name without a scheme"),
+        pytest.param("endpoint https://[::1", "'https://[::1' is not the URL of an API server", id="bracket"),
+        pytest.param("endpoint https://", "'https://' is not the URL of an API server", id="no host"),
+        pytest.param("endpoint http://%zz", "'http://%zz' is not the URL of an API server", id="bad escape"),
+        pytest.param('endpoint "http://a b"', "'http://a b' is not the URL of an API server", id="space"),
         pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
         pytest.param(
             "multicluster x.y", "multicluster zone 'x.y.' is not one of the plugin's zones", id="multicluster"
