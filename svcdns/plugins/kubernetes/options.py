@@ -154,13 +154,10 @@ def _endpoint(draft: _Draft, line: Directive) -> None:
 
 
 def _check_endpoint(word: Token) -> tuple[str, ...]:
-    """Returns a warning for a URL with which no request can be sent. Raises CorefileError for what is no URL.
-
-    CoreDNS refuses the same texts.
-    """
+    """Returns a warning if the port is too large, with which CoreDNS starts. Raises CorefileError for what is no URL."""
     scheme, separator, rest = word.text.partition("://")
     found = _AUTHORITY.match(rest if separator else word.text)
-    if found is None:
+    if found is None or (separator and scheme not in ("http", "https")):
         raise CorefileError(word.position, f"'{word.text}' is not the URL of an API server; {_URL} was expected")
     port = found["port"]
     if port and not _DIGITS.fullmatch(port):
@@ -169,9 +166,6 @@ def _check_endpoint(word: Token) -> tuple[str, ...]:
         )
     if port and int(port) > 65535:
         return (arguments.warning(word.position, f"{port} is not a port, so that the API server cannot be reached"),)
-    if separator and scheme not in ("http", "https"):
-        text = f"'{scheme}' is neither http nor https, so that the API server cannot be reached"
-        return (arguments.warning(word.position, text),)
     return ()
 
 

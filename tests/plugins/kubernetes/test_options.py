@@ -82,6 +82,7 @@ def test_options(body: str, field: str, value: object) -> None:
         pytest.param("endpoint a:http", "'http' in 'a:http' is not a port", id="a port by name without a scheme"),
         pytest.param("endpoint https://[::1", "'https://[::1' is not the URL of an API server", id="bracket"),
         pytest.param("endpoint https://", "'https://' is not the URL of an API server", id="no host"),
+        pytest.param("endpoint ftp://a", "'ftp://a' is not the URL of an API server", id="scheme"),
         pytest.param("endpoint http://%zz", "'http://%zz' is not the URL of an API server", id="bad escape"),
         pytest.param('endpoint "http://a b"', "'http://a b' is not the URL of an API server", id="space"),
         pytest.param("zonal\nnoendpoints", "zonal cannot be used together with noendpoints", id="zonal"),
@@ -137,3 +138,11 @@ def test_at_least_one_zone_is_not_a_reverse_zone() -> None:
 def test_the_primary_zone(zones: str, primary: str) -> None:
     """The primary zone is the first zone that is not a reverse zone. PTR records point into it."""
     assert read("", zones).primary_zone == primary
+
+
+def test_a_port_that_is_too_large_is_a_warning() -> None:
+    """CoreDNS starts with it, too. A kubeconfig is used instead of the URL."""
+    assert read("endpoint http://a:99999").warnings == (
+        "Corefile:3:10 - 99999 is not a port, so that the API server cannot be reached",
+    )
+    assert read("endpoint http://a:http\nkubeconfig k").warnings == ()
