@@ -151,12 +151,20 @@ def test_a_stored_denial_is_the_cause(server: Server, capsys: pytest.CaptureFixt
     ("arguments", "error"),
     [
         (["--manifests", "x"], "it cannot be combined with others"),
-        (["--pod", "shop/no"], "namespace 'shop' has no running Pod 'no'"),
+        (["--client", "10.0.0.1", "--pod", "shop/no"], "both name the client"),
     ],
 )
 def test_what_cannot_run(server: Server, arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert server.run("web", *arguments) == 2
     assert error in capsys.readouterr().err
+
+
+def test_a_pod_of_a_server_without_pods(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its namespace is used. A remark says that its address is not known."""
+    server.run("web", "--pod", "shop/no")
+    out, failure = capsys.readouterr()
+    assert "search path: shop.svc.cluster.local." in out
+    assert "the address of shop/no is unknown" in failure
 
 
 def test_a_cluster_that_is_too_large(
