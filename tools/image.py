@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import compileall
 import importlib.util
+import json
 import py_compile
 import re
 import shutil
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 PACKAGES: Final = (
     "base-files", "ca-certificates", "gcc-12-base", "libbz2-1.0", "libc6", "libexpat1", "libffi8", "libgcc-s1", "liblzma5",
@@ -78,6 +80,7 @@ def make_root(root: Path) -> None:
     for name, text in (("passwd", USERS), ("group", GROUPS), ("nsswitch.conf", SERVICES_OF_NAMES)):
         (root / "etc" / name).write_text(text)
     join_certificates(root)
+    write_bill(root)
     (library,) = (root / "usr/lib").glob("python3.*")
     remove(library, UNUSED_LIBRARY)
     compile_all(library, strip=root)
@@ -96,6 +99,18 @@ def extract(package: Path, root: Path) -> None:
     status.mkdir(parents=True, exist_ok=True)
     control = subprocess.run(["dpkg-deb", "--field", package], check=True, capture_output=True, text=True).stdout
     (status / package.name.partition("_")[0]).write_text(control)
+
+
+def write_bill(root: Path) -> None:
+    """Writes the list of the Debian packages in the format CycloneDX, from the files that `extract` has written."""
+    components = []
+    for path in sorted((root / "var/lib/dpkg/status.d").iterdir()):
+        field = dict(line.split(": ", 1) for line in path.read_text().splitlines() if re.match(r"[A-Z][\w-]*: ", line))
+        name, version, architecture = field["Package"], field["Version"], field["Architecture"]
+        identity = f"pkg:deb/debian/{name}@{quote(version, safe='')}?arch={architecture}"
+        components.append({"type": "library", "name": name, "version": version, "purl": identity})
+    bill = {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components}
+    (root / "var/lib/dpkg/sbom.cdx.json").write_text(f"{json.dumps(bill, indent=2)}\n")
 
 
 def join_certificates(root: Path) -> None:

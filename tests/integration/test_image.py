@@ -135,6 +135,8 @@ def test_scanners_find_the_debian_packages(image: Image) -> None:
     for name, text in status.items():
         assert re.search(rf"^Package: {re.escape(name)}$.*^Version: \S", text, re.MULTILINE | re.DOTALL)
         assert (image.root / "usr/share/doc" / name).exists()
+    bill = json.loads((image.root / "var/lib/dpkg/sbom.cdx.json").read_text())
+    assert {one["name"] for one in bill["components"]} == set(status)
     assert "ID=debian" in (image.root / "etc/os-release").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,16 @@ def test_bytecode_does_not_depend_on_the_time_of_its_source(packages: Path) -> N
     (compiled,) = (packages / PROGRAM / "__pycache__").iterdir()
     flags = int.from_bytes(compiled.read_bytes()[4:8], "little")
     assert flags == 1  # PEP 552: the pyc is based on a hash, and the interpreter does not check it
+
+
+def test_the_bill_names_debian_packages_by_their_package_urls(tmp_path: Path) -> None:
+    status = tmp_path / "var/lib/dpkg/status.d"
+    status.mkdir(parents=True)
+    fields = (
+        "Package: zlib1g\nVersion: 1:1.2.13.dfsg-1+b1\nArchitecture: arm64\nDescription: a library\n Homepage: no\n"
+    )
+    (status / "zlib1g").write_text(fields)
+    image.write_bill(tmp_path)
+    (found,) = json.loads((tmp_path / "var/lib/dpkg/sbom.cdx.json").read_text())["components"]
+    assert (found["name"], found["version"]) == ("zlib1g", "1:1.2.13.dfsg-1+b1")
+    assert found["purl"] == "pkg:deb/debian/zlib1g@1%3A1.2.13.dfsg-1%2Bb1?arch=arm64"
