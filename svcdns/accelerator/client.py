@@ -80,11 +80,10 @@ class Client:
         if self._sock is not None:
             self._fail("the helper did not send the maps in time")
             return
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.setblocking(False)
-        self._sock = sock
         self._deadline = self._clock() + GREETING_TIMEOUT
         try:
+            sock = self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock.setblocking(False)
             sock.connect(socket_address(self._address))
             check_peer(sock)
             check_clock()

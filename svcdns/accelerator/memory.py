@@ -139,7 +139,8 @@ class Memory:
         """The number of slots of these entries: small ones, and large ones."""
         self._is_used = bytearray(small + large)
         """By slot: 1 for an entry that was used or written after the last look of `unused`."""
-        self._hand = -1
+        self._next_look = [0, small]
+        """The slots of both pools at which `unused` looks next."""
         self._numbers = HitNumbers(self._counts, cpus)
         self._cpus = cpus
         self._used = [bytes(self._uses[at : at + USES_STEP * USE_SIZE]) for at in self._uses_steps()]
@@ -298,16 +299,18 @@ class Memory:
         slots = len(self._first) - self._small if is_large else self._small
         return slots - self._slots_of[is_large], slots
 
-    def unused(self) -> Iterator[Placed | None]:
-        """Yields entries without a use since the last look at them, and None in place of each other slot.
+    def unused(self, *, is_large: bool) -> Iterator[Placed | None]:
+        """Yields entries of a pool without a use since the last look at them, and None in place of each other slot.
 
         Looks once at each slot at most, from the slot after the last look on. Call `take_uses` before.
         """
-        for _ in range(len(self._first)):
-            self._hand = (self._hand + 1) % len(self._first)
-            placed = self._first[self._hand]
-            if placed is None or self._is_used[self._hand]:
-                self._is_used[self._hand] = 0
+        begin, end = (self._small, len(self._first)) if is_large else (0, self._small)
+        for _ in range(begin, end):
+            index = self._next_look[is_large]
+            self._next_look[is_large] = index + 1 if index + 1 < end else begin
+            placed = self._first[index]
+            if placed is None or self._is_used[index]:
+                self._is_used[index] = 0
                 yield None
             else:
                 yield placed

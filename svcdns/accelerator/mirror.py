@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, TypeVar
 
-from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, TTLS
+from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, SMALL, TTLS
 from svcdns.accelerator.memory import Memory, Placed
 from svcdns.chain.routing import Route
 from svcdns.serving.answer_table import Entry
@@ -25,7 +25,7 @@ MAX_TTL: Final = 2**31
 """More seconds than a TTL has (RFC 2181 §8)."""
 _Item = TypeVar("_Item")
 _NONE: Final[Sequence[Sequence[int]]] = ()
-MAX_REFUSED: Final = 16384
+MAX_REFUSED: Final = 4096
 """The most keys without room that are remembered."""
 
 
@@ -64,8 +64,10 @@ class TableMirror:
         self.responder, self.table, self.number = responder, responder.table, number
         self.placed: dict[bytes, Placed] = {}
         """The entries in the memory, by key."""
-        self.refused: dict[bytes, None] = {}
-        """Keys of entries for which the memory had no room."""
+        self.refused: dict[bytes, bool] = {}
+        """Keys of entries for which the memory had no room. The value is true for entries of large slots."""
+        self.has_unknown = False
+        """True if there were more of these keys."""
         self._memory = memory
         self._is_open = answers_packets(responder)
 
@@ -101,7 +103,9 @@ class TableMirror:
         if placed is not None:
             self.placed[key] = placed
         elif len(self.refused) < MAX_REFUSED:
-            self.refused[key] = None
+            self.refused[key] = longest > SMALL
+        else:
+            self.has_unknown = True
 
     def remove(self, key: bytes) -> None:
         """Removes the entry of a key from the memory, if there is one."""
@@ -124,6 +128,7 @@ class TableMirror:
         """Removes all entries from the memory."""
         gone, self.placed = list(self.placed.values()), {}
         self.refused.clear()
+        self.has_unknown = False
         if gone:
             self._memory.remove_all(gone)
         self._is_open = answers_packets(self.responder)  # a reload calls this with the new plugin chains

@@ -32,6 +32,11 @@ ENOUGH: Final = 8
 """Unused entries leave the memory until one part in ENOUGH of its slots is free."""
 MAX_EVICTED: Final = 1024
 """The most entries that leave the memory in a second because slots are scarce."""
+AGING: Final = 60.0
+"""The least seconds between two calls of `AnswerTable.start_generation_of_used`.
+
+Each call may discard entries that were not used in the last minutes.
+"""
 DURATION: Final = 1e-6
 """The duration in seconds with which a reply of the program is counted."""
 
@@ -55,6 +60,8 @@ class Mirrors:
         """The number of addresses and ports at which the program answers."""
         self._recorded: frozenset[int] = frozenset()
         """The numbers of tables whose queries were sampled a second ago (plugin *traffic*)."""
+        self._next_aging = 0.0
+        """The earliest time at which a table is asked again which of its entries are used."""
         self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
 
     # -- places
@@ -131,6 +138,7 @@ class Mirrors:
         yield from self._keep_used()
         yield from self._evict()
         yield from self._fill()
+        yield from self._retry()
         self._count_packets()
         self._free_numbers()
 
@@ -187,32 +195,29 @@ class Mirrors:
             write_samples(self._listeners.ring, self._clock(), sampled)
 
     def _scarce(self, is_large: bool) -> bool:
-        free, slots = self.memory.room(is_large=is_large)
-        return free * SCARCE < slots
+        return self._spare(is_large=is_large) < 0
 
     def _evict(self) -> Iterator[None]:
         """Removes unused entries from the memory if slots are scarce. The entries stay in their tables."""
-        missing = {}
         for is_large in (False, True):
             if self._scarce(is_large):
                 free, slots = self.memory.room(is_large=is_large)
-                missing[is_large] = slots // ENOUGH - free
-        if not missing:
-            return
+                yield from self._evict_from(slots // ENOUGH - free, is_large=is_large)
+
+    def _evict_from(self, missing: int, *, is_large: bool) -> Iterator[None]:
         evicted = 0
-        for turn, placed in enumerate(self.memory.unused(), 1):
-            if placed is not None and missing.get(placed.is_large, 0) > 0:
-                mirror = self._mirrors.get(placed.table)
-                if mirror is not None and mirror.evict(placed):
-                    evicted += 1
-                    missing[placed.is_large] -= len(placed.slots)
-                if evicted >= MAX_EVICTED or max(missing.values()) <= 0:
+        for turn, placed in enumerate(self.memory.unused(is_large=is_large), 1):
+            mirror = None if placed is None else self._mirrors.get(placed.table)
+            if placed is not None and mirror is not None and mirror.evict(placed):
+                evicted += 1
+                missing -= len(placed.slots)
+                if evicted >= MAX_EVICTED or missing <= 0:
                     return
             if turn % STEP == 0:
                 yield
 
     def _fill(self) -> Iterator[None]:
-        """Copies the entries of tables that have new mirrors, and entries for which there was no room before."""
+        """Copies the entries of tables that have new mirrors."""
         while self._unfilled:
             mirror = self._unfilled.pop()
             for entry in mirror.table.usable(self._clock()):
@@ -220,15 +225,26 @@ class Mirrors:
                     break
                 mirror.put(entry)
                 yield
-        if self._scarce(False):
-            return
+
+    def _retry(self) -> Iterator[None]:
+        """Lets the next use of an entry for which there was no room copy the entry, if there is room now."""
+        now = self._clock()
+        rooms = [self._spare(is_large=False), self._spare(is_large=True)]
         for mirror in tuple(self._mirrors.values()):
-            refused, mirror.refused = mirror.refused, {}
-            for key in refused:
-                found = mirror.table.current.get(key)
-                if found is not None and mirror.table.mirror is mirror:
-                    mirror.put(found)
+            for key, is_large in tuple(mirror.refused.items()):
+                if rooms[is_large] > 0 and mirror.refused.pop(key, None) is not None:
+                    rooms[is_large] -= 1
+                    mirror.table.demote(key)
                 yield
+            if mirror.has_unknown and rooms[False] > 0 and now >= self._next_aging:
+                self._next_aging = now + AGING
+                mirror.has_unknown = False
+                mirror.table.start_generation_of_used()
+
+    def _spare(self, *, is_large: bool) -> int:
+        """Returns the number of free slots beyond those that are kept for new entries."""
+        free, slots = self.memory.room(is_large=is_large)
+        return free - slots // SCARCE
 
     def _free_numbers(self) -> None:
         """Frees the numbers of tables whose last replies are counted."""

@@ -95,11 +95,11 @@ def test_unused_entries_are_found() -> None:
     clock = Clock()
     with memory(clock) as (found, program):
         first, second = (found.put(key, (REPLY,), TABLE, counter()) for key in (b"first", b"second"))
-        assert [one for one in found.unused() if one] == []
+        assert [one for one in found.unused(is_large=False) if one] == []
         program.replies(b"second", TABLE, clock(), count=True)
         list(found.take_uses())
-        assert [one for one in found.unused() if one] == [first]
-        assert {one.key for one in found.unused() if one} == {b"first", b"second"}
+        assert [one for one in found.unused(is_large=False) if one] == [first]
+        assert {one.key for one in found.unused(is_large=False) if one} == {b"first", b"second"}
         assert second is not None
 
 

@@ -12,7 +12,7 @@ import dns.message
 import msgspec
 import pytest
 
-from svcdns.accelerator import client
+from svcdns.accelerator import client, mirror
 from svcdns.accelerator.client import REPLACED_RETRY, RETRY
 from svcdns.accelerator.memory import REST
 from svcdns.accelerator.owner import Accelerator
@@ -326,6 +326,24 @@ async def test_scarce_slots_go_to_used_entries(world: Accelerated) -> None:
     world.passed += REST + 0.1
     assert await world.ask(gone) == ["NXDOMAIN"]
     assert world.kernel(gone) == ["NXDOMAIN"]
+
+
+@pytest.mark.parametrize("remembered", [2, 4096], ids=["unknown", "known"])
+async def test_more_entries_than_slots(world: Accelerated, monkeypatch: pytest.MonkeyPatch, remembered: int) -> None:
+    """An entry without room is copied at its next use after there is room."""
+    monkeypatch.setattr(mirror, "MAX_REFUSED", remembered)
+    names = [f"no-{number}.d.svc.cluster.local." for number in range(30)]
+    for name in names:
+        await world.store(name)
+    await world.connect(world.helper(greeting(LOCAL, small=16)))
+    assert sum(world.kernel(name) != [] for name in names) == 16
+    for _ in range(4):
+        world.passed += REST + 0.1
+        await world.second()
+    waiting = names[16]
+    assert world.kernel(waiting) == []
+    assert await world.ask(waiting) == ["NXDOMAIN"]
+    assert world.kernel(waiting) == ["NXDOMAIN"]
 
 
 async def test_entries_that_only_the_kernel_uses_stay_in_the_table(world: Accelerated) -> None:
