@@ -30,7 +30,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from bench import machine, peers, virtual_network
+from bench import machine, peers
+from bench.accelerator_race import why_unavailable
 from bench.accelerator_servers import ECHO, OURS, STATISTICS, WITHOUT, Measured, Servers, make_network, spread
 from bench.client import write_queries
 from bench.cluster import EXTERNAL_NAMES, NAMESPACES, Cluster
@@ -300,7 +301,7 @@ def taking_part(wanted: Sequence[str]) -> list[str]:
 def main() -> int:
     """Runs the measurement and prints the table. Returns the exit code."""
     options = parser().parse_args()
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         print(f"bench: {reason}", file=sys.stderr)
         return 2
     cores, cluster = Cores((0,), (1,)), Cluster(options.services)

@@ -14,10 +14,12 @@ Prints a line of JSON. The exit code is 1 if one of these numbers is not 0. The 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import mmap
 import multiprocessing
 import os
+import shutil
 import socket
 import struct
 import sys
@@ -35,6 +37,7 @@ from bench.virtual_network import VirtualNetwork
 from svcdns.accelerator import bpf, layout, memory
 from svcdns.accelerator.elf import read_program
 from svcdns.accelerator.memory import Memory, Place
+from svcdns.accelerator.protocol import AcceleratorError
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
 
@@ -138,7 +141,7 @@ def attached(network: VirtualNetwork, cpus: int) -> Iterator[dict[str, int]]:
     """Context manager with the accelerator's program at the Pod's interface. Yields the descriptors of its maps."""
     with ExitStack() as stack:
         maps = {}
-        for name, (size, elements) in layout.map_shapes(layout.SMALL_SLOTS, layout.LARGE_SLOTS, cpus).items():
+        for name, (size, elements) in layout.program_shapes(layout.SMALL_SLOTS, layout.LARGE_SLOTS, cpus).items():
             maps[name] = bpf.create_map(name, size, elements)
             stack.callback(os.close, maps[name])
         program = bpf.load_program(
@@ -148,6 +151,22 @@ def attached(network: VirtualNetwork, cpus: int) -> Iterator[dict[str, int]]:
         link = network["pod"].inside(lambda: bpf.attach(program, socket.if_nametoindex("eth0")))
         stack.callback(os.close, link)
         yield maps
+
+
+@functools.cache
+def why_unavailable() -> str:
+    """Returns the reason why this process cannot use the accelerator, or an empty text if it can."""
+    if not shutil.which("setpriv"):
+        return "no setpriv in PATH"
+    if reason := virtual_network.why_unavailable():
+        return reason
+    try:
+        with VirtualNetwork("pod", "node") as network:
+            network.join("pod", "eth0", "node", "veth0")
+            with attached(network, os.cpu_count() or 1):
+                return ""
+    except (OSError, AcceleratorError) as error:
+        return f"this machine does not permit programs for the kernel: {error}"
 
 
 def count(descriptor: int, cpus: int) -> tuple[int, int]:
@@ -192,7 +211,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accelerator_race")
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         print(f"bench: {reason}", file=sys.stderr)
         return 2
     result = race(options.seconds)

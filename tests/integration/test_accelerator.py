@@ -18,7 +18,7 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from bench import virtual_network
+from bench.accelerator_race import why_unavailable
 from bench.client import addresses, has_address, make_query
 from bench.cluster import Cluster, external_name
 from tests.support.accelerated import ADDRESSES, QUIET, Accelerated
@@ -37,7 +37,7 @@ SO_NO_CHECK, UDP_SEGMENT = 11, 103
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accelerated]:
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         pytest.skip(reason)
     with Accelerated(tmp_path_factory.mktemp("accelerated"), SERVICES) as made:
         made.until_up()
@@ -301,9 +301,8 @@ def test_each_query_counts_once(lab: Accelerated) -> None:
         for packet in packets * 10:
             sock.send(packet)
             sizes += len(sock.recv(4096))
-    after = settled(lab, *before)
-    wanted = dict.fromkeys((*COUNTED, kernel), 2000) | {size: sizes}
-    assert {name: after[name] - before[name] for name in before} == wanted
+    for name, count in (dict.fromkeys((*COUNTED, kernel), 2000) | {size: sizes}).items():
+        lab.until_metric(name, before[name] + count)
 
 
 CLIENT: Final = """
@@ -354,11 +353,10 @@ def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> No
         until("the last address", last_address)
         over.touch()
         result = json.loads(client.communicate()[0])
-    after = settled(lab, *names)
-    requests, replies, dropped = (after[name] - before[name] for name in names)
+    lab.until_metric(names[0], before[names[0]] + result["sent"] - result["lost"] + len(probes))
+    replies, dropped = (lab.metric(name) - before[name] for name in names[1:])
     seen = [run[0] for run in result["runs"]]
     assert len(seen) == len(set(seen)) > CHANGES / 4
     assert set(seen) <= {"", *(socket.inet_aton(address).hex() for address in changes)} | {seen[0]}
     assert result["lost"] == dropped
     assert replies > result["sent"] / 2
-    assert requests == result["sent"] - result["lost"] + len(probes)

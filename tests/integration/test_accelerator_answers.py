@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from bench import virtual_network
+from bench.accelerator_race import why_unavailable
 from tests.conformance.coredns import recorded
 from tests.conformance.coredns.recorded import Case, cases
 from tests.conformance.coredns.test_recorded_answers import compared, running
@@ -25,7 +25,7 @@ from tests.support.server import Server, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
-SAMPLE: Final = ("rewrite-suffix", "minimal", "loadbalance")
+SAMPLE: Final = ("rewrite-suffix", "loadbalance")
 CASES: Final = [case for case in cases() if os.environ.get("SVCDNS_TEST_RECORDED") == "all" or case.name in SAMPLE]
 LOOPBACK: Final = ("acl", "autopath", "transfer-multicluster")
 """Cases that depend on the client's address. They are compared with a server without the accelerator."""
@@ -50,7 +50,7 @@ cluster.local:{{port}} in-addr.arpa:{{port}} ip6.arpa:{{port}} {{
 
 @pytest.fixture(scope="module")
 def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         pytest.skip(reason)
     with Pod(tmp_path_factory.mktemp("pod")) as made:
         if OWN != "127.0.0.1":
@@ -81,6 +81,8 @@ def differing(pod: Pod, case: Case, folder: Path, **environ: str) -> Counter[str
     if "prometheus" not in case.corefile:
         bind += "\n    prometheus 127.0.0.1:{metrics}"
     with pod.pod.entered(), running(case, folder, cold_path=True, bind=bind, **environ) as server:
+        if environ:
+            until("the accelerator", lambda: server.metric("svcdns_accelerator_up") == 1)
         with pod.node.entered():
             for _ in range(PASSES):
                 mismatches = list(compared(case, server.ports["port"], ends.pod, ends.node))
@@ -96,11 +98,11 @@ def test_the_conformance_suite(pod: Pod, tmp_path: Path) -> None:
         target = f"{ADDRESSES['IPv4'].pod}:{server.ports['port']}"
         words = [sys.executable, "-m", "svcdns", "conformance", "--server", target, "--manifests", str(CLUSTER)]
         results = []
-        for _ in range(3):
+        for _ in range(2):
             run = subprocess.run(
                 pod.node.command(*words, "--output", "json"), capture_output=True, text=True, timeout=60, check=False
             )
             assert run.returncode == 0, run.stdout + run.stderr
             results.append([(check["id"], check["outcome"]) for check in json.loads(run.stdout)["checks"]])
         until("replies of the kernel", lambda: kernel_replies(pod, server) > 100)
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]

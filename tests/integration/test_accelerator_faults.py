@@ -13,7 +13,7 @@ from typing import Self
 
 import pytest
 
-from bench import virtual_network
+from bench.accelerator_race import why_unavailable
 from bench.cluster import Cluster
 from tests.support.accelerated import QUIET, Accelerated
 from tests.support.server import is_alive, until
@@ -28,25 +28,19 @@ SLACK = 0.5
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accelerated]:
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         pytest.skip(reason)
     with Accelerated(tmp_path_factory.mktemp("accelerated"), Cluster(100, 2)) as made:
         made.until_up()
         yield made
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "reason"),
-    [
-        pytest.param("+net_admin", "missing capabilities: BPF", id="no BPF"),
-        pytest.param("+bpf", "missing capabilities: NET_ADMIN", id="no NET_ADMIN"),
-    ],
-)
-def test_a_sidecar_without_rights(tmp_path: Path, capabilities: str, reason: str) -> None:
+def test_a_sidecar_without_rights(tmp_path: Path) -> None:
     """The server answers as without a sidecar. Server and sidecar say the reason in one line each."""
-    if lacking := virtual_network.why_unavailable():
+    if lacking := why_unavailable():
         pytest.skip(lacking)
-    with Accelerated(tmp_path, Cluster(10, 1), capabilities) as lab:
+    reason = "missing capabilities: BPF"
+    with Accelerated(tmp_path, Cluster(10, 1), "+net_admin") as lab:
         until("the reason in the log", lambda: reason in lab.server.whole_log())
         assert lab.metric("svcdns_accelerator_up") == 0
         assert lab.reply(lab.packet(SERVICE))

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from bench import virtual_network
+from bench.accelerator_race import why_unavailable
 from bench.client import has_address
 from bench.cluster import Cluster
 from bench.virtual_network import Namespace
@@ -32,7 +32,7 @@ needs_iptables = pytest.mark.skipif(not shutil.which("iptables"), reason="iptabl
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accelerated]:
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         pytest.skip(reason)
     with Accelerated(tmp_path_factory.mktemp("accelerated"), CLUSTER) as made:
         made.until_up()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bench import virtual_network
-from bench.accelerator_race import race
+from bench.accelerator_race import race, why_unavailable
 
 pytestmark = pytest.mark.integration
 
-SECONDS = 4.0
+SECONDS = 3.0
 
 
 def test_no_reply_is_old_mixed_or_uncounted() -> None:
-    if reason := virtual_network.why_unavailable():
+    if reason := why_unavailable():
         pytest.skip(reason)
     result = race(SECONDS)
     assert (result.older, result.mixed, result.uncounted) == (0, 0, 0)
