@@ -114,7 +114,7 @@ accelerator-object:  ## compile the kernel programs of the accelerator and of it
 	$(CLANG) $(BPF_FLAGS) -I svcdns/accelerator -c bench/echo.bpf.c -o $(OBJECTS)/bench/echo.bpf.o
 
 IMAGE ?= svcdns
-PLATFORMS ?= linux/amd64,linux/arm64
+PLATFORMS ?= linux/amd64 linux/arm64
 REVISION ?= $(shell git rev-parse --short HEAD)
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 CREATED ?= $(shell date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)
@@ -128,7 +128,8 @@ image:  ## build the container image with buildah; EXTRAS=route53,azure, BASE=an
 	$(BUILD_IMAGE) -t $(IMAGE) .
 
 image-multiarch:  ## build the image for all PLATFORMS, as one manifest list; other processors need qemu-user-static
-	$(BUILD_IMAGE) --platform $(PLATFORMS) --manifest $(IMAGE) .
+	buildah manifest create $(IMAGE)
+	for platform in $(PLATFORMS); do $(BUILD_IMAGE) --platform $$platform --manifest $(IMAGE) . || exit 1; done
 
 AUDIT := .venv-audit/bin
 .venv-audit/.installed: requirements-audit.lock
