@@ -79,6 +79,8 @@ class TopReport(msgspec.Struct, frozen=True):
 
     `traffic` has the estimates of the plugin *traffic*. Without the plugin, `traffic` is
     null, and `traffic_error` has the reason.
+
+    `kernel_hits` are those of `table_hits` that the accelerator answered in the kernel.
     """
 
     format: int
@@ -104,6 +106,7 @@ class TopReport(msgspec.Struct, frozen=True):
     log_lines_dropped: int
     traffic: TrafficReport | None
     traffic_error: str
+    kernel_hits: float = 0.0
 
 
 def schema() -> dict[str, Any]:
@@ -165,6 +168,7 @@ def compute(before: Sample | None, after: Sample) -> TopReport:
         now.log_lines_dropped,
         after.traffic,
         after.traffic_error,
+        _rate(now.queries.from_kernel - then.queries.from_kernel, seconds),
     )
 
 

@@ -149,6 +149,8 @@ def summary(report: TopReport) -> list[str]:
         f"table {percent(fraction(report.table_hits, report.queries))}"
         f"   cache {percent(fraction(report.cache_hits, report.queries))}"
     )
+    if report.kernel_hits:
+        shares += f"   kernel {percent(fraction(report.kernel_hits, report.queries))}"
     latency = "-"
     if report.latency is not None:
         found = report.latency

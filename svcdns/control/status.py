@@ -79,7 +79,10 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Queries(msgspec.Struct, frozen=True):
-    """Queries since the start of the program, in server blocks with *prometheus*."""
+    """Queries since the start of the program, in server blocks with *prometheus*.
+
+    `from_kernel` are those of `from_table` that the accelerator answered in the kernel.
+    """
 
     total: int
     types: dict[str, int]
@@ -87,6 +90,7 @@ class Queries(msgspec.Struct, frozen=True):
     rcodes: dict[str, int]
     from_table: int
     latency: Latency
+    from_kernel: int = 0
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -329,6 +333,7 @@ def _queries(metrics: Mapping[str, Combined]) -> Queries:
         _by(metrics.get("coredns_dns_responses_total"), "rcode"),
         _total(metrics, "svcdns_answer_table_hits_total"),
         _latency(metrics.get("coredns_dns_request_duration_seconds")),
+        _total(metrics, "svcdns_accelerator_replies_total"),
     )
 
 

@@ -87,6 +87,8 @@ def _cards(status: Status) -> str:
         ("time since the start", _duration(status.time - status.started_at), False),
         ("crashed handlers", number(status.panics), bool(status.panics)),
     ]
+    if queries.from_kernel:
+        cards.insert(3, ("answered in the kernel", _share(queries.from_kernel, queries.total), False))
     return (
         '<ul class="cards">'
         + "".join(

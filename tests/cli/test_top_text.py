@@ -163,6 +163,12 @@ def test_queries_whose_clients_are_not_seen() -> None:
     assert "(not seen: answered in the kernel)" in text
 
 
+def test_the_share_of_the_kernel() -> None:
+    text = report_text(msgspec.structs.replace(REPORT, kernel_hits=800.0))
+    assert "table 90.0 %   cache 5.0 %   kernel 80.0 %" in text
+    assert "kernel" not in report_text(REPORT)
+
+
 def test_a_server_without_traffic() -> None:
     assert texts(NO_TRAFFIC, View())[1] == "queries    measuring"
     assert texts(NO_TRAFFIC, View())[10] == "not known: no server block has the plugin traffic"

@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from svcdns.accelerator.metrics import REPLIES
 from svcdns.control.admin_pages import AdminPages
 from svcdns.control.configuration import check
 from svcdns.control.http_message import Request
@@ -21,7 +22,7 @@ from svcdns.control.workers import CallError
 from svcdns.corefile.parser import parse
 from svcdns.feed.tool_messages import WorkerStatus
 from svcdns.process.shared_memory import REGION_SIZE, SLOTS, State
-from svcdns.serving.metrics import DURATION, REQUESTS, RESPONSES
+from svcdns.serving.metrics import DURATION, REQUESTS, RESPONSES, TABLE_HITS
 from svcdns.telemetry.counters import Counters
 from svcdns.upstream.server import CIRCUIT_OPEN
 
@@ -73,6 +74,8 @@ async def test_a_document() -> None:
     counters.count(REQUESTS, "dns://:53", ".", "", "tcp", "1", "AAAA", amount=1)
     counters.count(RESPONSES, "dns://:53", ".", "", "NXDOMAIN", "cache", amount=4)
     counters.observe(DURATION, counters.cell(DURATION, "dns://:53", ".", ""), 0.0003)
+    counters.count(TABLE_HITS, "dns://:53", amount=3)
+    counters.count(REPLIES, "dns://:53", amount=2)
     counters.set(counters.cell(CIRCUIT_OPEN, "192.0.2.1:53"), 1)
     log = ReloadLog(lambda: 7.0)
     log.loaded()
@@ -86,6 +89,7 @@ async def test_a_document() -> None:
     queries = found.queries
     assert (queries.total, queries.types, queries.transports) == (4, {"A": 3, "AAAA": 1}, {"tcp": 1, "udp": 3})
     assert queries.rcodes == {"NXDOMAIN": 4}
+    assert (queries.from_table, queries.from_kernel) == (3, 2)
     assert (queries.latency.counts[:3], queries.latency.sum) == ([0, 1, 0], 0.0003)
     assert len(queries.latency.counts) == len(queries.latency.bounds) + 1
     assert [(one.address, one.open_circuits) for one in found.upstreams] == [("192.0.2.1:53", 1)]

@@ -135,6 +135,13 @@ def test_queries_whose_clients_are_not_seen() -> None:
     assert "not seen" not in read(status_html.live(EMPTY, REPORT)).text
 
 
+def test_the_share_of_the_kernel() -> None:
+    queries = msgspec.structs.replace(FULL.queries, from_kernel=1000)
+    text = read(status_html.live(msgspec.structs.replace(FULL, queries=queries))).text
+    assert "answered in the kernel50.0%" in text
+    assert "in the kernel" not in read(status_html.live(FULL)).text
+
+
 def test_texts_of_others_are_escaped() -> None:
     page = status_html.document(
         FULL, public=False, traffic=REPORT, explanation=EVIL, asked={"name": EVIL, "client": EVIL}
