@@ -55,9 +55,9 @@ class HitNumbers:
         self.entries[number] += 1
         return number
 
-    def remove_entry(self, number: int, now: float) -> None:
-        """Notes the removal of an entry with a number, at the time `now`."""
-        left = self.entries[number] = self.entries[number] - 1
+    def remove_entries(self, number: int, entries: int, now: float) -> None:
+        """Notes the removal of so many entries with a number, at the time `now`."""
+        left = self.entries[number] = self.entries[number] - entries
         if not left and number != UNNUMBERED:
             self._idle[number] = now
 

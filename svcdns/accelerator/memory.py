@@ -14,7 +14,7 @@ import mmap
 import os
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from operator import add
 from struct import Struct
@@ -260,7 +260,7 @@ class Memory:
         self.entries -= 1
         self._slots_of[placed.is_large] -= len(placed.slots)
         now = self._clock()
-        self._numbers.remove_entry(placed.number, now)
+        self._numbers.remove_entries(placed.number, 1, now)
         if placed.number == UNNUMBERED:
             self._unsettled.append((now + REST, placed))
         else:
@@ -269,8 +269,7 @@ class Memory:
     def remove_all(self, gone: list[Placed]) -> None:
         """Removes the entries in `gone`, a list that the caller must not use afterwards."""
         if len(gone) < self.entries:
-            for placed in gone:
-                self.remove(placed)
+            self._remove_some(gone)
             return
         self._sets_map[: SETS * WAYS * 8] = bytes(SETS * WAYS * 8)
         now = self._clock()
@@ -281,6 +280,20 @@ class Memory:
         self._numbers.remove_all_entries(now)
         if gone:
             self._resting.append((now + REST, gone))
+
+    def _remove_some(self, gone: list[Placed]) -> None:
+        sets, now = self._sets, self._clock()
+        for placed in gone:
+            sets[placed.word] = 0
+        self.entries -= len(gone)
+        for is_large in (False, True):
+            self._slots_of[is_large] -= sum([len(one.slots) for one in gone if one.is_large == is_large])
+        for number, entries in Counter([placed.number for placed in gone]).items():
+            self._numbers.remove_entries(number, entries, now)
+        self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
+        numbered = [placed for placed in gone if placed.number != UNNUMBERED]
+        if numbered:
+            self._resting.append((now + REST, numbered))
 
     def _wake(self) -> None:
         """Frees the slots of some entries that have rested."""

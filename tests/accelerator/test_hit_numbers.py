@@ -47,11 +47,11 @@ def test_hits_on_all_cpus_are_counted_once(counts: mmap) -> None:
 def test_a_number_is_used_again_when_its_entries_have_rested(counts: mmap) -> None:
     numbers, first = HitNumbers(counts, CPUS), counter()
     number = numbers.add_entry(first, 7)
-    numbers.remove_entry(number, 5.0)
+    numbers.remove_entries(number, 1, 5.0)
     hit(counts, 0, number)
     assert set(numbers.take(4.0)) == {(first, 7, 1)}
     assert numbers.add_entry(first, 7) == number
-    numbers.remove_entry(number, 6.0)
+    numbers.remove_entries(number, 1, 6.0)
     hit(counts, 0, number)
     assert set(numbers.take(6.5)) == {(first, 7, 1)}
     second = counter()

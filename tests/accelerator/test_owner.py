@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from svcdns.accelerator import client, mirror
-from svcdns.accelerator.client import REPLACED_RETRY, RETRY
+from svcdns.accelerator.client import GREETING_TIMEOUT, REPLACED_RETRY, RETRY
 from svcdns.accelerator.memory import REST
 from svcdns.accelerator.owner import Accelerator
 from svcdns.accelerator.protocol import Greeting
@@ -256,6 +257,23 @@ async def test_a_helper_without_a_program(
     await until(lambda: text in caplog.text)
     assert world.up() == 0
     assert await world.store() == ["5 10.96.0.1"]
+
+
+async def test_a_helper_that_is_silent(world: Accelerated, caplog: pytest.LogCaptureFixture) -> None:
+    """After a while, the worker gives up, and connects anew."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+        silent.bind(str(world.socket))
+        silent.listen()
+        world.heartbeat()
+        world.passed += GREETING_TIMEOUT - 0.1
+        world.heartbeat()
+        assert "in time" not in caplog.text
+        world.passed += 0.2
+        world.heartbeat()
+        assert "did not send the maps in time" in caplog.text
+    world.passed += RETRY + 0.1
+    await world.connect(world.helper())
+    assert await world.store() == world.kernel()
 
 
 async def test_files_are_not_accepted_as_maps(world: Accelerated, caplog: pytest.LogCaptureFixture) -> None:
