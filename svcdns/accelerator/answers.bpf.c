@@ -18,6 +18,15 @@
 #define HIT_COUNTERS 1024
 #define LARGE_CLASS 0x80000000
 #define PRIME 0x9fb21c651e98df25
+#define DENIALS 0x80
+#define DENIAL_MIN_DEPTH 2
+#define DENIAL_MAX_DEPTH 8
+#define CASE 0x2020202020202020
+#define UNLIKE 0x736e6423736e22 /* the labels ns and dns, with CASE: such names have other answers */
+#define UNLIKE_MASK 0xffffffffffffff
+#define NAME_AT 10
+#define LABELS 12
+#define OPT_SIZE 11
 #define KEY_MIN 15 /* ten octets of header, the root's label, type and class */
 #define SECOND 1000000000ULL
 
@@ -59,7 +68,9 @@ struct work {
 	volatile __u64 key[KEY_MAX / 8];
 	volatile __u64 now, sum, steps;
 	volatile __s64 error;
-	volatile __u32 cpu, at, length, table, slot, reply_len, first_serial, serial, check, longer, ttl, pad;
+	volatile __u32 cpu, at, length, table, slot, reply_len, first_serial, serial, check, longer, ttl;
+	volatile __u32 question_end, payload_len, labels;
+	volatile __u8 starts[16];
 };
 
 struct counts {
@@ -166,8 +177,18 @@ INLINE struct small *find_slot(struct work *work, const int is_large)
 			: bpf_map_lookup_elem(&small_map, (void *)&here(work)->at);
 }
 
-/* Answers from the entry whose first slot is `work->slot`. `v6` and `is_large` are constants. */
-INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const int is_large)
+/* Puts a denial's header and the octets after the question into the packet, which keeps its question. */
+INLINE long store_denial(struct __sk_buff *skb, struct work *work, struct small *slot, __u32 reply_at)
+{
+	__u32 length = work->reply_len - NAME_AT;
+
+	if (length < 1 || length > SMALL - NAME_AT || bpf_skb_store_bytes(skb, reply_at, slot->reply, NAME_AT, 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, reply_at + work->question_end, slot->reply + NAME_AT, length, 0);
+}
+
+/* Answers from the entry whose first slot is `work->slot`. `v6`, `is_large` and `is_denial` are constants. */
+INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const int is_large, const int is_denial)
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	const __u32 reply_at = udp_at + sizeof(struct udphdr) + 2;
@@ -201,14 +222,16 @@ INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const i
 	if (((work->first_serial | work->serial) & 1) || length < KEY_MIN || length > (is_large ? LARGE : SMALL))
 		COUNT(unknown);
 	work->reply_len = length;
-	if (bpf_skb_change_tail(skb, reply_at + length, 0))
+	work->payload_len = is_denial ? length + work->question_end - NAME_AT : length;
+	if (bpf_skb_change_tail(skb, reply_at + work->payload_len, 0))
 		COUNT(failed);
 	/* From here on the packet is answered or dropped: its octets change. */
 	length = work->reply_len;
 	if (length < KEY_MIN || length > (is_large ? LARGE : SMALL))
 		return TC_ACT_SHOT;
-	error = bpf_skb_store_bytes(skb, reply_at, slot->reply, length, 0);
-	if (!error && slot->head.next && slot->head.next <= work->now) {
+	error = is_denial ? store_denial(skb, work, slot, reply_at)
+			  : bpf_skb_store_bytes(skb, reply_at, slot->reply, length, 0);
+	if (!is_denial && !error && slot->head.next && slot->head.next <= work->now) {
 		work->steps = (work->now - slot->head.next) / SECOND + 1;
 		error = lower_ttls(skb, &slot->head, work, reply_at);
 	}
@@ -223,8 +246,8 @@ INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const i
 		return TC_ACT_SHOT;
 	}
 	mine->hits[first->head.hit_counter & (HIT_COUNTERS - 1)]++;
-	mine->octets += work->reply_len + 2;
-	length = work->reply_len + sizeof(*udp) + 2;
+	mine->octets += work->payload_len + 2;
+	length = work->payload_len + sizeof(*udp) + 2;
 	/* A sender on the same node may leave a partial sum, which covers the pseudo-header with the length. */
 	work->longer = fold((__u64)(__u16)~udp->len + net16(length));
 	work->check = udp->check;
@@ -246,6 +269,82 @@ INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const i
 	if (uses)
 		__sync_fetch_and_add(uses, 1);
 	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* Finds where the labels of the name begin. Returns 0 if the name is malformed, or has more than LABELS labels. */
+INLINE int split_name(struct work *work)
+{
+	const volatile __u8 *key = (void *)here(work)->key;
+	__u32 at = NAME_AT, i;
+
+#pragma unroll
+	for (i = 0; i < LABELS; i++) {
+		__u32 length = key[at];
+		if (!length) {
+			work->labels = i;
+			return at + 5 == work->question_end;
+		}
+		work->starts[i] = at;
+		at += length + 1;
+		if (length > 63 || at >= KEY_MAX)
+			return 0;
+	}
+	return 0;
+}
+
+/* Makes the key of the denial for all names below the label at `at`. Returns the word of the denial, or 0. */
+INLINE __u64 find_denial(struct __sk_buff *skb, struct work *work, __u64 seed, __u32 payload_at, __u32 at)
+{
+	__u32 length = work->length, i;
+
+	work->key[1] = (work->key[1] & 0xffff) | (__u64)(at - NAME_AT) << 16;
+#pragma unroll
+	for (i = 2; i < KEY_MAX / 8; i++)
+		work->key[i] = 0;
+	length -= at;
+	if (length < 1 || length > KEY_MAX - NAME_AT - 1 ||
+	    bpf_skb_load_bytes(skb, payload_at + at, (void *)here(work)->key + NAME_AT + 1, length))
+		return 0;
+	return find_word(work, seed);
+}
+
+/* Answers a query whose key is unknown from a denial: a reply that all names below a nonexistent label share. */
+INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, const int v6)
+{
+	const __u32 payload_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
+				 sizeof(struct udphdr) + 2;
+	__u32 depth, at;
+	__u64 word = 0, end;
+
+	if (!state->denial_depths)
+		COUNT(unknown);
+	at = work->length - ((work->key[1] >> 8 & 0xff) == 1 ? OPT_SIZE : 0); /* the last octet of ARCOUNT */
+	if (at < NAME_AT + 5 + sizeof(end) || at > KEY_MAX)
+		COUNT(unknown);
+	work->question_end = at;
+	end = *(volatile __u64 *)((void *)here(work)->key + at - 4 - sizeof(end)) | CASE;
+	if (end != state->denial_ends[0] && end != state->denial_ends[1] && end != state->denial_ends[2] &&
+	    end != state->denial_ends[3])
+		COUNT(unknown);
+	end = *(volatile __u64 *)((void *)here(work)->key + NAME_AT) | CASE;
+	if ((end & UNLIKE_MASK) == UNLIKE || !split_name(work))
+		COUNT(unknown);
+	work->table |= DENIALS;
+#pragma unroll
+	for (depth = DENIAL_MAX_DEPTH; depth >= DENIAL_MIN_DEPTH; depth--) {
+		if (!(state->denial_depths >> depth & 1) || work->labels < depth)
+			continue;
+		at = here(work)->starts[(work->labels - depth) & 15];
+		word = find_denial(skb, work, state->seed, payload_at, at);
+		if (word) {
+			work->length += 1 - (at - NAME_AT);
+			break;
+		}
+	}
+	work->at = work->slot = word & (LARGE_CLASS - 1);
+	if (!word || word & LARGE_CLASS)
+		COUNT(unknown);
+	return reply(skb, work, v6, 0, 1);
 }
 
 INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const int v6)
@@ -277,8 +376,8 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 	word = find_word(work, state->seed);
 	work->at = work->slot = word & (LARGE_CLASS - 1);
 	if (!word)
-		COUNT(unknown);
-	return word & LARGE_CLASS ? reply(skb, work, v6, 1) : reply(skb, work, v6, 0);
+		return deny(skb, state, work, v6);
+	return word & LARGE_CLASS ? reply(skb, work, v6, 1, 0) : reply(skb, work, v6, 0, 0);
 }
 
 SEC("tcx")

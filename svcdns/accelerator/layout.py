@@ -20,6 +20,14 @@ An entry has a slot for each of its replies (its rotations). Every slot of an en
 `until`, `hit_counter`, `rotations` and `order` are read in the first slot only.
 `order` lists the entry's slots, the first one included.
 
+A denial is an entry for all names below a nonexistent label. The key of a denial has the header, an octet with the
+number of octets left of the label, and the octets from the label on. The reply has the header and the octets after the
+question. The sums of a denial are those of a whole key and of a whole reply. The program looks for a denial if no entry
+has the key of a query, and only if `state` permits the look-up:
+
+- `DENIAL_ENDS_AT`: the last 8 octets of names with a denial, combined with CASE by a bitwise or;
+- `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name.
+
 A word of `sets` is `tag << 32 | class << 31 | slot` (see `key_hash`). The slot is the first one of
 the entry. `class` is 1 for a large slot. An empty word is 0.
 """
@@ -43,6 +51,13 @@ ROTATIONS: Final = 32
 TTLS: Final = 15
 HIT_COUNTERS: Final = 1024
 PLACES: Final = 16
+DENIAL_ENDS: Final = 4
+DENIALS: Final = 0x80
+"""Added to the number of a table: the keys are those of denials."""
+UNLIKE: Final = b"\x02ns\x03dns"
+"""No denial answers for names that begin with these labels."""
+DENIAL_MIN_DEPTH: Final = 2
+DENIAL_MAX_DEPTH: Final = 8
 
 SMALL_SLOTS: Final = 16384
 LARGE_SLOTS: Final = 512
@@ -51,11 +66,17 @@ SLOTS_MAX: Final = 65536
 """The largest number of slots in a pool: `order` holds slot numbers of 16 bits."""
 
 STATE: Final = struct.Struct("<QQII40x")
-"""`valid_until` (ns of CLOCK_MONOTONIC; later, nothing is answered), `seed`, number of places, of small slots."""
+"""`valid_until` (ns of CLOCK_MONOTONIC; later, nothing is answered), `seed`, number of places, of small slots.
+
+`DENIAL_ENDS` and `DENIAL_DEPTHS` follow.
+"""
 VALID_UNTIL: Final = 0
 SEED: Final = 8
 PLACE_COUNT: Final = 16
 SMALL_COUNT: Final = 20
+DENIAL_ENDS_AT: Final = 24
+DENIAL_DEPTHS: Final = 56
+CASE: Final = 0x2020202020202020
 PLACE: Final = struct.Struct("<16sHBB4x")
 """`address` (IPv4: 4 octets, then zeros), `port` (the two octets in network order), `family` (4 or 6), `table`.
 
@@ -99,7 +120,7 @@ COUNT_WORDS: Final = HIT_COUNTERS + len(COUNTERS)
 COUNT_SIZE: Final = COUNT_WORDS * 8
 WORK: Final = "work"
 """A map for the program alone, with an element for each CPU."""
-WORK_SIZE: Final = 176
+WORK_SIZE: Final = 200
 
 PRIME: Final = 0x9FB21C651E98DF25
 _MASK: Final = 2**64 - 1

@@ -25,9 +25,14 @@ import msgspec
 
 from svcdns.accelerator.hit_numbers import UNNUMBERED, HitNumbers
 from svcdns.accelerator.layout import (
+    CASE,
     COUNT_SIZE,
     COUNT_WORDS,
     COUNTERS,
+    DENIAL_DEPTHS,
+    DENIAL_ENDS,
+    DENIAL_ENDS_AT,
+    DENIALS,
     FOREVER,
     HIT_COUNTERS,
     KEY_MAX,
@@ -89,6 +94,7 @@ class Placed(msgspec.Struct, gc=False, eq=False):
     slots: tuple[int, ...]
     number: int
     hit_counter: HitCounter
+    is_denial: bool = False
 
 
 class Memory:
@@ -198,12 +204,13 @@ class Memory:
         until: int = FOREVER,
         next_second: int = 0,
         offsets: Sequence[Sequence[int]] = (),
+        denial_sums: tuple[int, int] | None = None,
     ) -> Placed | None:
         """Writes an entry. Returns None if there is no room for it.
 
         `wires` are the replies, at most ROTATIONS of them, and each of at most LARGE octets. `until` and `next_second`
         are the fields `until` and `next` of `layout`. `offsets` are the offsets of the TTLs in each reply, or empty.
-        The key must not be in the memory.
+        The key must not be in the memory. For a denial, `denial_sums` has the sums of a whole key and a whole reply.
         """
         longest = len(wires[0]) if len(wires) == 1 else max(map(len, wires))
         is_large = longest > SMALL
@@ -213,7 +220,8 @@ class Memory:
             self._wake()
             if len(free) < count:
                 return None
-        digest = key_hash(key, self.seed, table)
+        shown = table if denial_sums is None else table | DENIALS
+        digest = key_hash(key, self.seed, shown)
         word = (digest & SETS - 1) * WAYS
         ways = self._sets[word : word + WAYS].tolist()
         if 0 not in ways:
@@ -222,7 +230,7 @@ class Memory:
         number = self._numbers.add_entry(hit_counter, table)
         slots = tuple(free[-count:])
         del free[-count:]
-        padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key)
+        padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key) if denial_sums is None else denial_sums[0]
         first, serials = slots[0], self._serials[is_large]
         memory, size = (self._large_map, LARGE_SIZE) if is_large else (self._small_map, SMALL_SIZE)
         order = _ORDERS[count].pack(*slots)
@@ -233,15 +241,14 @@ class Memory:
                 ttl_at = _OFFSETS[len(found)].pack(*found) + bytes((len(found), 0))
             at = slot * size
             serial = serials[at >> 2] + 1 & 0xFFFFFFFF
-            head = _HEAD.pack(
-                serial, len(key), len(wire), key_sum, octet_sum(wire), number, count, table, until, next_second
-            )
+            reply_sum = octet_sum(wire) if denial_sums is None else denial_sums[1]
+            head = _HEAD.pack(serial, len(key), len(wire), key_sum, reply_sum, number, count, shown, until, next_second)
             octets = b"".join((head, ttl_at, order, padded, wire))
             serials[at >> 2] = serial
             memory[at : at + len(octets)] = octets
             serials[at >> 2] = serial + 1 & 0xFFFFFFFF
             order = _NO_ORDER
-        placed = Placed(key, table, word, is_large, slots, number, hit_counter)
+        placed = Placed(key, table, word, is_large, slots, number, hit_counter, denial_sums is not None)
         index = self._small + first if is_large else first
         self._first[index] = placed
         self._is_used[index] = 1
@@ -253,6 +260,24 @@ class Memory:
             pass
         self._sets[word] = (digest >> 32 | 1) << 32 | (LARGE_CLASS if is_large else 0) | first
         return placed
+
+    def permit_denials(self, name_end: bytes, depth: int) -> bool:
+        """Lets the program look for denials of names with the last 8 octets `name_end`, and with this depth.
+
+        Returns False if there is no room.
+        """
+        end = int.from_bytes(name_end, "little") | CASE
+        ends = self._valid_until[DENIAL_ENDS_AT // 8 :][:DENIAL_ENDS].tolist()
+        if end not in ends:
+            if 0 not in ends:
+                return False
+            self._valid_until[DENIAL_ENDS_AT // 8 + ends.index(0)] = end
+        self._place_count[DENIAL_DEPTHS // 4] |= 1 << depth
+        return True
+
+    def _forbid_denials(self) -> None:
+        self._place_count[DENIAL_DEPTHS // 4] = 0
+        self._state[DENIAL_ENDS_AT : DENIAL_ENDS_AT + 8 * DENIAL_ENDS] = bytes(8 * DENIAL_ENDS)
 
     def remove(self, placed: Placed) -> None:
         """Removes an entry. No packet that arrives afterwards is answered with it."""
@@ -274,6 +299,7 @@ class Memory:
         self._sets_map[: SETS * WAYS * 8] = bytes(SETS * WAYS * 8)
         now = self._clock()
         self.entries, self._slots_of = 0, [0, 0]
+        self._forbid_denials()
         if self._numbers.entries[UNNUMBERED]:
             self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
             gone = [placed for placed in gone if placed.number != UNNUMBERED]

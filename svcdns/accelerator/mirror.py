@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, TypeVar
 
+from svcdns.accelerator.denials import Denials
 from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, SMALL, TTLS
 from svcdns.accelerator.memory import Memory, Placed
 from svcdns.chain.routing import Route
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.responder import Responder
+from svcdns.wire.codes import Rcode
 
 SECOND: Final = 1_000_000_000
 """The nanoseconds of a second."""
@@ -69,6 +71,7 @@ class TableMirror:
         self.has_unknown = False
         """True if there were more of these keys."""
         self._memory = memory
+        self._denials = Denials(responder, memory, number)
         self._is_open = answers_packets(responder)
 
     def put(self, entry: Entry) -> None:
@@ -102,6 +105,8 @@ class TableMirror:
         placed = self._memory.put(key, wires, self.number, entry.hit_counter, until, next_second, offsets)
         if placed is not None:
             self.placed[key] = placed
+            if wires[0][1] & 0xF == Rcode.NXDOMAIN:
+                self._denials.put(entry, until)
         elif len(self.refused) < MAX_REFUSED:
             self.refused[key] = longest > SMALL
         else:
@@ -112,12 +117,15 @@ class TableMirror:
         placed = self.placed.pop(key, None)
         if placed is not None:
             self._memory.remove(placed)
+        self._denials.remove(key)
 
     def evict(self, placed: Placed) -> bool:
         """Removes an entry from the memory, and keeps it in the table, whose next use of the entry calls `put` again.
 
         Returns False if the entry is not in the memory.
         """
+        if placed.is_denial:
+            return self._denials.evict(placed)
         if self.placed.get(placed.key) is not placed:
             return False
         self.remove(placed.key)
@@ -126,7 +134,7 @@ class TableMirror:
 
     def clear(self) -> None:
         """Removes all entries from the memory."""
-        gone, self.placed = list(self.placed.values()), {}
+        gone, self.placed = [*self.placed.values(), *self._denials.take_all()], {}
         self.refused.clear()
         self.has_unknown = False
         if gone:

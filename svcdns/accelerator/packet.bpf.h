@@ -26,6 +26,7 @@
 #define PASS_ON ({ int verdict; asm volatile("%0 = -1" : "=r"(verdict)); verdict; }) /* TC_ACT_UNSPEC: to the sockets */
 
 #define PLACES 16
+#define DENIAL_ENDS 4
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
@@ -41,7 +42,9 @@ struct state {
 	__u64 seed;
 	__u32 places;
 	__u32 small; /* the number of small slots */
-	__u8 pad[40];
+	__u64 denial_ends[DENIAL_ENDS];
+	__u32 denial_depths;
+	__u32 pad;
 	struct place place[PLACES];
 };
 

@@ -357,6 +357,12 @@ class AnswerTable:
                 self._add_dependent(dependency, key)
         self._admit(entry)
 
+    def add_dependency(self, entry: Entry, dependency: Dependency) -> None:
+        """Lets `invalidate` remove an entry of the table for one more dependency."""
+        if dependency not in entry.dependencies:
+            entry.dependencies = self._shared((*entry.dependencies, dependency))
+            self._add_dependent(dependency, entry.key)
+
     def drop(self, key: bytes) -> None:
         """Removes the entry of `key`, if there is one."""
         if self.mirror is not None:

@@ -143,6 +143,60 @@ def test_rotations_take_turns(network: VirtualNetwork, answers: SharedAnswers, l
     assert answers.uses()[(SMALL if large else 0) + 1] == 1000
 
 
+def name_octets(text: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in text.split(".")) + b"\0"
+
+
+OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
+
+
+@pytest.mark.usefixtures("_offload")
+@pytest.mark.parametrize("family", ADDRESSES)
+@pytest.mark.parametrize("opt", [b"", OPT], ids=["no EDNS", "EDNS"])
+@pytest.mark.parametrize("left", ["www.odd", "www.even"])
+def test_names_below_a_nonexistent_label_share_a_reply(
+    network: VirtualNetwork, answers: SharedAnswers, family: str, opt: bytes, left: str
+) -> None:
+    rest = "com.default.svc.cluster.local"
+    header = b"\1\0\0\1\0\0\0\0\0" + bytes([bool(opt)])
+    reply_header = b"\x85\x03\0\1\0\0\0\1\0" + bytes([bool(opt)])
+    tail = b"\xc0\x1b" + random.Random(left).randbytes(70)
+    query_end = b"\0\x1c\0\1"
+
+    def key(name: str) -> bytes:
+        return header + name_octets(name) + query_end + opt
+
+    def reply(name: str) -> bytes:
+        return reply_header + name_octets(name) + query_end + tail
+
+    first = f"{left}.{rest}"
+    table = list(ADDRESSES).index(family)
+    word_at = answers.put_denial(key(first), 11 + len(left), reply(first), table)
+    size = len(left)
+    names = [f"{'x' * size}.{rest}", f"a.{'B' * (size - 2)}.{rest}", f"a.{'n' * (size - 4)}.c.{rest}", first]
+    with client(network, family) as sock:
+        for name in names:
+            sock.send(b"id" + key(name))
+            assert sock.recv(4096) == b"id" + reply(name)
+        assert answers.hits(0) == len(names)
+    assert answers.count("octets") == sum(len(reply(name)) + 2 for name in names)
+    if family == "IPv6":
+        return
+    other = ["x" * (size + 1), "x" * (size - 1), f"ns.dns.{'x' * (size - 7)}" if size > 7 else "NS.dns"]
+    unknown = [key(f"{name}.{rest}") for name in other]
+    unknown += [key(f"{left}.{rest.replace('com', 'org')}"), key(f"{left}.{rest.upper()}"), key(f"{left}.com")]
+    malformed = bytearray(key(first))
+    malformed[10] = 60
+    with Listener(network) as listener, client(network, family) as sock:
+        for octets in (*unknown, bytes(malformed), key(first)[:-1] + b"\3"):
+            sock.send(b"id" + octets)
+            assert listener.receive() == b"id" + octets
+        answers.remove(word_at)
+        sock.send(b"id" + key(first))
+        assert listener.receive() == b"id" + key(first)
+    assert answers.hits(0) == len(names)
+
+
 class Listener:
     """A socket in the Pod, which gets what the program passes on."""
 

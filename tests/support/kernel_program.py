@@ -11,8 +11,15 @@ from struct import pack_into, unpack_from
 from typing import Any
 
 from svcdns.accelerator.layout import (
+    CASE,
     COUNT_SIZE,
     COUNTERS,
+    DENIAL_DEPTHS,
+    DENIAL_ENDS,
+    DENIAL_ENDS_AT,
+    DENIAL_MAX_DEPTH,
+    DENIAL_MIN_DEPTH,
+    DENIALS,
     HEAD,
     HEAD_FIELDS,
     HIT_COUNTERS,
@@ -110,6 +117,36 @@ class KernelProgram:
             self._add("counts", self._random.randrange(self.cpus) * COUNT_SIZE + head["hit_counter"] * 8, 1)
             self._add("uses", (slot + (small_count if words[0] & LARGE_CLASS else 0)) * USE_SIZE, 1)
         return [self._reply(memory, turn * size, ns) for turn in order]
+
+    def denial(self, key: bytes, table: int, now: float) -> bytes | None:
+        """Returns the reply of a denial to a key at the time `now`, or None if there is none."""
+        state = self._maps["state"]
+        question_end = len(key) - (11 if key[9] == 1 else 0)
+        name_end = int.from_bytes(key[question_end - 12 : question_end - 4], "little") | CASE
+        if name_end not in unpack_from(f"<{DENIAL_ENDS}Q", state, DENIAL_ENDS_AT):
+            return None
+        starts, at = [], 10
+        while key[at]:
+            starts.append(at)
+            at += 1 + key[at]
+        for depth in range(DENIAL_MAX_DEPTH, DENIAL_MIN_DEPTH - 1, -1):
+            if len(starts) >= depth and unpack_from("<I", state, DENIAL_DEPTHS)[0] >> depth & 1:
+                at = starts[len(starts) - depth]
+                slot = self._small_slot(key[:10] + bytes((at - 10,)) + key[at:], table | DENIALS)
+                if slot >= 0 and round(now * 1e9) <= self._head(self._maps["small"], slot)["until"]:
+                    length = self._head(self._maps["small"], slot)["reply_len"]
+                    wire = self._maps["small"][slot + REPLY_AT : slot + REPLY_AT + length]
+                    return wire[:10] + key[10:question_end] + wire[10:]
+        return None
+
+    def _small_slot(self, key: bytes, table: int) -> int:
+        """Returns the offset of the small slot of a key, or -1."""
+        digest = key_hash(key, STATE.unpack_from(self._maps["state"])[1], table)
+        for word in unpack_from(f"<{WAYS}Q", self._maps["sets"], (digest & SETS - 1) * WAYS * 8):
+            slot = (word & LARGE_CLASS - 1) * SMALL_SIZE
+            if word >> 32 == digest >> 32 | 1 and self._maps["small"][slot + KEY_AT :][: len(key)] == key:
+                return int(slot)
+        return -1
 
     def _head(self, memory: mmap.mmap, at: int) -> dict[str, Any]:
         values = HEAD.unpack_from(memory, at)

@@ -74,6 +74,23 @@ class SharedAnswers:
         struct.pack_into("<Q", self.memory["sets"], at, word)
         return at
 
+    def put_denial(self, key: bytes, label_at: int, reply: bytes, table: int) -> int:
+        """Adds a denial for all names below the label at `label_at` of `key`. `reply` is the whole reply to `key`."""
+        question_end = len(key) - (11 if key[9] else 0)
+        depth, at = 0, label_at
+        while key[at]:
+            depth, at = depth + 1, at + 1 + key[at]
+        name_end = int.from_bytes(key[question_end - 12 : question_end - 4], "little") | layout.CASE
+        struct.pack_into("<Q", self.memory["state"], layout.DENIAL_ENDS_AT, name_end)
+        struct.pack_into("<I", self.memory["state"], layout.DENIAL_DEPTHS, 1 << depth | 1 << layout.DENIAL_MIN_DEPTH)
+        shared = key[:10] + bytes([label_at - 10]) + key[label_at:]
+        slot = self.next["small"]
+        word_at = self.put(shared, [reply[:10] + reply[question_end:]], table | layout.DENIALS)
+        sums = layout.octet_sum(key), layout.octet_sum(reply)
+        at = slot * layout.SMALL_SIZE + layout.HEAD_FIELDS["key_sum"]
+        struct.pack_into("<HH", self.memory["small"], at, *sums)
+        return word_at
+
     def remove(self, word_at: int) -> None:
         """Removes the entry whose word has this offset."""
         struct.pack_into("<Q", self.memory["sets"], word_at, 0)

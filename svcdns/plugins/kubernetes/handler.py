@@ -198,13 +198,13 @@ class Kubernetes(Plugin):
         if not labels or labels[-1] in (b"pod", b"dns"):
             return None
         if labels[-1] != b"svc":
-            found = Encloser(zone, "", _SUBTREES, apex.NS_LABELS, (SERIAL,))
+            found = Encloser(zone, "", _SUBTREES, apex.NS_LABELS, (SERIAL,), "")
         else:
             if len(labels) < 3:
                 return None
             subtree, namespace = b"\3svc" + zone, labels[-2].decode("latin-1")
             if not self.index.has_namespace(namespace):
-                found = Encloser(subtree, "", self.index.names(Kind.NAMESPACE), apex.NS_LABELS, (SERIAL,))
+                found = Encloser(subtree, "", self.index.names(Kind.NAMESPACE), apex.NS_LABELS, (SERIAL,), "namespace")
             else:
                 within = bytes((len(labels[-2]),)) + labels[-2] + subtree
                 found = Encloser(
@@ -213,6 +213,7 @@ class Kubernetes(Plugin):
                     self.index.names(Kind.SERVICE),
                     apex.NS_LABELS,
                     (SERIAL, ("namespace", namespace)),
+                    "service",
                 )
         return None if self._is_divided(found.key) else found
 
