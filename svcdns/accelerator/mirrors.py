@@ -27,7 +27,7 @@ from svcdns.telemetry.query_samples import UNKNOWN
 STEP: Final = 64
 """The number of slots that one step looks at."""
 SCARCE: Final = 16
-"""Slots are scarce if less than one part in SCARCE of them is free. Then unused entries leave the memory."""
+"""Slots are scarce if at most one part in SCARCE of them is free. Then unused entries leave the memory."""
 ENOUGH: Final = 8
 """Unused entries leave the memory until one part in ENOUGH of its slots is free."""
 MAX_EVICTED: Final = 1024
@@ -195,7 +195,7 @@ class Mirrors:
             write_samples(self._listeners.ring, self._clock(), sampled)
 
     def _scarce(self, is_large: bool) -> bool:
-        return self._spare(is_large=is_large) < 0
+        return self._spare(is_large=is_large) <= 0
 
     def _evict(self) -> Iterator[None]:
         """Removes unused entries from the memory if slots are scarce. The entries stay in their tables."""

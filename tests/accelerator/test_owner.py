@@ -364,6 +364,17 @@ async def test_more_entries_than_slots(world: Accelerated, monkeypatch: pytest.M
     assert world.kernel(waiting) == ["NXDOMAIN"]
 
 
+async def test_unused_entries_leave_before_the_reserve_is_used(world: Accelerated) -> None:
+    """One slot of 16 is the reserve for new entries. While no other slot is free, no entry could come back."""
+    names = [f"no-{number}.d.svc.cluster.local." for number in range(15)]
+    for name in names:
+        await world.store(name)
+    await world.connect(world.helper(greeting(LOCAL, small=16)))
+    for _ in range(3):
+        await world.second()
+    assert sum(world.kernel(name) != [] for name in names) == 14
+
+
 async def test_entries_that_only_the_kernel_uses_stay_in_the_table(world: Accelerated) -> None:
     await world.connect(world.helper())
     await world.store()
