@@ -77,10 +77,12 @@ class Denials:
                 return
             self._memory.remove(found.placed)
         placed = None
-        if self._memory.permit_denials(shape.name_end, shape.depth):
+        if self._memory.denials.add(shape.key, shape.name_end, shape.depth):
             placed = self._memory.put(
                 shape.key, (shape.wire,), self._number, entry.hit_counter, until, denial_sums=shape.sums
             )
+            if placed is None:
+                self._memory.denials.remove(shape.key)
         if placed is None:
             self._forget(shape.key)
         elif found is not None:

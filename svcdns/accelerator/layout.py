@@ -6,7 +6,7 @@ endian, except where network order is named.
 
 | map    | elements                  | an element |
 |--------|---------------------------|------------|
-| state  | 1                         | `STATE`, then `PLACES` × `PLACE` |
+| state  | 1                         | `STATE`, then `PLACES` × `PLACE`, then `DENIAL_LABELS` × 64 bits |
 | sets   | `SETS`                    | `WAYS` words of 64 bits: see below |
 | small  | `small` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `SMALL` of reply |
 | large  | `large` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `LARGE` of reply |
@@ -26,7 +26,8 @@ question. The sums of a denial are those of a whole key and of a whole reply. Th
 has the key of a query, and only if `state` permits the look-up:
 
 - `DENIAL_ENDS_AT`: the last 8 octets of names with a denial, combined with CASE by a bitwise or;
-- `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name.
+- `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name;
+- `DENIAL_LABELS_AT`: bit `label_bit` is set for each denial.
 
 A word of `sets` is `tag << 32 | class << 31 | slot` (see `key_hash`). The slot is the first one of
 the entry. `class` is 1 for a large slot. An empty word is 0.
@@ -52,6 +53,7 @@ TTLS: Final = 15
 HIT_COUNTERS: Final = 1024
 PLACES: Final = 16
 DENIAL_ENDS: Final = 4
+DENIAL_LABELS: Final = 64
 DENIALS: Final = 0x80
 """Added to the number of a table: the keys are those of denials."""
 UNLIKE: Final = b"\x02ns\x03dns"
@@ -82,7 +84,8 @@ PLACE: Final = struct.Struct("<16sHBB4x")
 
 `table` is the number of the answer table that listens there. Several places may have the same table.
 """
-STATE_SIZE: Final = STATE.size + PLACES * PLACE.size
+DENIAL_LABELS_AT: Final = STATE.size + PLACES * PLACE.size
+STATE_SIZE: Final = DENIAL_LABELS_AT + 8 * DENIAL_LABELS
 
 HEAD: Final = struct.Struct("<IHHHHHBBQQ15HBx32H")
 """The head of a slot, with the fields in the order of `HEAD_FIELDS`."""
@@ -120,7 +123,7 @@ COUNT_WORDS: Final = HIT_COUNTERS + len(COUNTERS)
 COUNT_SIZE: Final = COUNT_WORDS * 8
 WORK: Final = "work"
 """A map for the program alone, with an element for each CPU."""
-WORK_SIZE: Final = 200
+WORK_SIZE: Final = 208
 
 PRIME: Final = 0x9FB21C651E98DF25
 _MASK: Final = 2**64 - 1
@@ -137,6 +140,11 @@ def key_hash(key: bytes, seed: int, table: int) -> int:
         value = (value ^ word) * PRIME & _MASK
         value ^= value >> 32
     return value
+
+
+def label_bit(key: bytes) -> int:
+    """Returns the bit of `DENIAL_LABELS_AT` for the key of a denial."""
+    return (int.from_bytes(key[11:19], "little") * PRIME & _MASK) >> 52
 
 
 def octet_sum(octets: bytes) -> int:

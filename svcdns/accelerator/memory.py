@@ -23,15 +23,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from svcdns.accelerator.denial_filter import DenialFilter
 from svcdns.accelerator.hit_numbers import UNNUMBERED, HitNumbers
 from svcdns.accelerator.layout import (
-    CASE,
     COUNT_SIZE,
     COUNT_WORDS,
     COUNTERS,
-    DENIAL_DEPTHS,
-    DENIAL_ENDS,
-    DENIAL_ENDS_AT,
     DENIALS,
     FOREVER,
     HIT_COUNTERS,
@@ -46,6 +43,7 @@ from svcdns.accelerator.layout import (
     SMALL,
     SMALL_SIZE,
     STATE,
+    STATE_SIZE,
     TTLS,
     USE_SIZE,
     VALID_UNTIL,
@@ -121,7 +119,7 @@ class Memory:
         state, sets, small_map, large_map, uses, counts = descriptors
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
-        self._state = self._map(state, STATE.size + PLACES * PLACE.size)
+        self._state = self._map(state, STATE_SIZE)
         self._valid_until = self._view(self._state, "Q")
         self._place_count = self._view(self._state, "I")
         self._sets_map = self._map(sets, SETS * WAYS * 8)
@@ -151,6 +149,7 @@ class Memory:
         self._cpus = cpus
         self._used = [bytes(self._uses[at : at + USES_STEP * USE_SIZE]) for at in self._uses_steps()]
         self._barrier = threading.Lock()
+        self.denials = DenialFilter(self._valid_until, self._place_count)
 
     def _map(self, descriptor: int, size: int) -> mmap.mmap:
         found = mmap.mmap(descriptor, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -261,27 +260,11 @@ class Memory:
         self._sets[word] = (digest >> 32 | 1) << 32 | (LARGE_CLASS if is_large else 0) | first
         return placed
 
-    def permit_denials(self, name_end: bytes, depth: int) -> bool:
-        """Lets the program look for denials of names with the last 8 octets `name_end`, and with this depth.
-
-        Returns False if there is no room.
-        """
-        end = int.from_bytes(name_end, "little") | CASE
-        ends = self._valid_until[DENIAL_ENDS_AT // 8 :][:DENIAL_ENDS].tolist()
-        if end not in ends:
-            if 0 not in ends:
-                return False
-            self._valid_until[DENIAL_ENDS_AT // 8 + ends.index(0)] = end
-        self._place_count[DENIAL_DEPTHS // 4] |= 1 << depth
-        return True
-
-    def _forbid_denials(self) -> None:
-        self._place_count[DENIAL_DEPTHS // 4] = 0
-        self._state[DENIAL_ENDS_AT : DENIAL_ENDS_AT + 8 * DENIAL_ENDS] = bytes(8 * DENIAL_ENDS)
-
     def remove(self, placed: Placed) -> None:
         """Removes an entry. No packet that arrives afterwards is answered with it."""
         self._sets[placed.word] = 0
+        if placed.is_denial:
+            self.denials.remove(placed.key)
         self.entries -= 1
         self._slots_of[placed.is_large] -= len(placed.slots)
         now = self._clock()
@@ -299,7 +282,7 @@ class Memory:
         self._sets_map[: SETS * WAYS * 8] = bytes(SETS * WAYS * 8)
         now = self._clock()
         self.entries, self._slots_of = 0, [0, 0]
-        self._forbid_denials()
+        self.denials.clear()
         if self._numbers.entries[UNNUMBERED]:
             self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
             gone = [placed for placed in gone if placed.number != UNNUMBERED]

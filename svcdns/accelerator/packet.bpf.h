@@ -27,6 +27,7 @@
 
 #define PLACES 16
 #define DENIAL_ENDS 4
+#define DENIAL_LABELS 64
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
@@ -46,6 +47,7 @@ struct state {
 	__u32 denial_depths;
 	__u32 pad;
 	struct place place[PLACES];
+	__u64 denial_labels[DENIAL_LABELS];
 };
 
 /* The loader replaces the address of a map by the map's descriptor. */

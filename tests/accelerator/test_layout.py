@@ -14,7 +14,7 @@ def test_elements_are_multiples_of_eight_octets() -> None:
     """The kernel rounds the size of an array's element up to 8 octets."""
     shapes = layout.map_shapes(1024, 16, 2)
     assert tuple(shapes) == layout.MAPS
-    assert [size for size, _ in shapes.values()] == [448, 64, 448, 1472, 8, 8256]
+    assert [size for size, _ in shapes.values()] == [960, 64, 448, 1472, 8, 8256]
 
 
 @pytest.mark.parametrize(("octets", "expected"), [(b"", 0), (b"\x01\x02", 0x201), (b"\xff\xff\x01", 1), (b"\1\0\2", 3)])
@@ -39,6 +39,7 @@ SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
 @pytest.mark.parametrize(
     "name",
     [
+        *("DENIALS", "DENIAL_ENDS", "DENIAL_LABELS", "DENIAL_MIN_DEPTH", "DENIAL_MAX_DEPTH", "CASE"),
         *("KEY_MAX", "SMALL", "LARGE", "WAYS", "SETS", "ROTATIONS", "TTLS", "HIT_COUNTERS", "PLACES"),
         *("LARGE_CLASS", "PRIME"),
     ],
@@ -76,7 +77,11 @@ def test_fields_of_the_state_are_those_of_the_program() -> None:
     found = fields("state")
     expected = (layout.VALID_UNTIL, layout.SEED, layout.PLACE_COUNT, layout.SMALL_COUNT)
     assert tuple(found[name][0] for name in ("valid_until", "seed", "places", "small")) == expected
-    assert sum(size for _, size in found.values()) == layout.STATE.size
+    assert found["denial_ends"] == (layout.DENIAL_ENDS_AT, 8 * layout.DENIAL_ENDS)
+    assert found["denial_depths"] == (layout.DENIAL_DEPTHS, 4)
+    at, size = found["denial_labels"]  # after the places, which the test counts below
+    assert (at, size) == (layout.STATE.size, 8 * layout.DENIAL_LABELS)
+    assert at + layout.PLACES * layout.PLACE.size == layout.DENIAL_LABELS_AT == layout.STATE_SIZE - size
     assert sum(size for _, size in fields("place").values()) == layout.PLACE.size
 
 

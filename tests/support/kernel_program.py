@@ -17,6 +17,7 @@ from svcdns.accelerator.layout import (
     DENIAL_DEPTHS,
     DENIAL_ENDS,
     DENIAL_ENDS_AT,
+    DENIAL_LABELS_AT,
     DENIAL_MAX_DEPTH,
     DENIAL_MIN_DEPTH,
     DENIALS,
@@ -37,6 +38,7 @@ from svcdns.accelerator.layout import (
     USE_SIZE,
     WAYS,
     key_hash,
+    label_bit,
     map_shapes,
     octet_sum,
 )
@@ -132,7 +134,11 @@ class KernelProgram:
         for depth in range(DENIAL_MAX_DEPTH, DENIAL_MIN_DEPTH - 1, -1):
             if len(starts) >= depth and unpack_from("<I", state, DENIAL_DEPTHS)[0] >> depth & 1:
                 at = starts[len(starts) - depth]
-                slot = self._small_slot(key[:10] + bytes((at - 10,)) + key[at:], table | DENIALS)
+                shared = key[:10] + bytes((at - 10,)) + key[at:]
+                bit = label_bit(shared)
+                if not unpack_from("<Q", state, DENIAL_LABELS_AT + bit // 64 * 8)[0] >> bit % 64 & 1:
+                    continue
+                slot = self._small_slot(shared, table | DENIALS)
                 if slot >= 0 and round(now * 1e9) <= self._head(self._maps["small"], slot)["until"]:
                     length = self._head(self._maps["small"], slot)["reply_len"]
                     wire = self._maps["small"][slot + REPLY_AT : slot + REPLY_AT + length]

@@ -84,6 +84,8 @@ class SharedAnswers:
         struct.pack_into("<Q", self.memory["state"], layout.DENIAL_ENDS_AT, name_end)
         struct.pack_into("<I", self.memory["state"], layout.DENIAL_DEPTHS, 1 << depth | 1 << layout.DENIAL_MIN_DEPTH)
         shared = key[:10] + bytes([label_at - 10]) + key[label_at:]
+        bit = layout.label_bit(shared)
+        struct.pack_into("<Q", self.memory["state"], layout.DENIAL_LABELS_AT + bit // 64 * 8, 1 << bit % 64)
         slot = self.next["small"]
         word_at = self.put(shared, [reply[:10] + reply[question_end:]], table | layout.DENIALS)
         sums = layout.octet_sum(key), layout.octet_sum(reply)
