@@ -11,6 +11,7 @@ import click
 from svcdns.accelerator.helper import Attachment, Helper
 from svcdns.accelerator.protocol import DEFAULT_SOCKET, AcceleratorError
 from svcdns.cli.errors import CannotRun
+from svcdns.log_line import LogLine
 from svcdns.telemetry import logging as log_lines
 
 EXAMPLES = """\b
@@ -75,8 +76,7 @@ def _serve(helper: Helper, address: str, stay: bool) -> NoReturn:
             raise
         helper.note_failure(str(error))
     else:
-        log_lines.write_info(
-            f"accelerator ready interface={checked.name} addresses={','.join(checked.addresses)} socket={address}"
-        )
+        ready = LogLine("accelerator ready", interface=checked.name, addresses=checked.addresses, socket=address)
+        log_lines.write_info(ready)
     while True:
         helper.serve_once()

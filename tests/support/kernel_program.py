@@ -35,6 +35,7 @@ from svcdns.accelerator.layout import (
     SMALL_SIZE,
     STATE,
     TTLS,
+    UNLIKE,
     USE_SIZE,
     WAYS,
     key_hash,
@@ -125,7 +126,9 @@ class KernelProgram:
         state = self._maps["state"]
         question_end = len(key) - (11 if key[9] == 1 else 0)
         name_end = int.from_bytes(key[question_end - 12 : question_end - 4], "little") | CASE
-        if name_end not in unpack_from(f"<{DENIAL_ENDS}Q", state, DENIAL_ENDS_AT):
+        if key[10:].lower().startswith(UNLIKE) or name_end not in unpack_from(
+            f"<{DENIAL_ENDS}Q", state, DENIAL_ENDS_AT
+        ):
             return None
         starts, at = [], 10
         while key[at]:
