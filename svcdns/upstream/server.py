@@ -230,6 +230,8 @@ class Server:
         """Two numbers: how many series of health checks were started, and which of them is running (0 if none is)."""
         self._cells: dict[int, int] = {}
         self._udp_cell = counters.cell(CONNECTION_MISSES, *self._labels, "udp")
+        self._connection_cells: dict[bool, int] = {}
+        """The cells that count queries over TCP or TLS. The key: whether an existing connection was used."""
         self._circuit_cell = counters.cell(CIRCUIT_OPEN, self._labels[1])
         counters.cell(PROBE_FAILURES, *self._labels)
 
@@ -246,7 +248,11 @@ class Server:
             self._counters.values[self._udp_cell] += 1
             return self._sockets.send(query, completed)
         sent, existing = self._connections.send(query, completed)
-        self._counters.count(CONNECTION_HITS if existing else CONNECTION_MISSES, *self._labels, self._proto)
+        cell = self._connection_cells.get(existing)
+        if cell is None:
+            family = CONNECTION_HITS if existing else CONNECTION_MISSES
+            cell = self._connection_cells[existing] = self._counters.cell(family, *self._labels, self._proto)
+        self._counters.values[cell] += 1
         return sent
 
     def cancel(self, sent: UdpSocket | TcpQuery, *, timed_out: bool) -> None:

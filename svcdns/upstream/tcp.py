@@ -369,6 +369,12 @@ class UpstreamConnections:
 
         Of several idle connections, returns the one that has been idle longest.
         """
+        options = self._options
+        if len(self._open) == 1 and not options.max_age:  # as below, with fewer calls
+            only = self._open[0]
+            waiting = len(only.open_queries)
+            if not only.closed and (waiting or only.idle_since >= self.clock() - options.expire):
+                return only if waiting < self._max_pipelined else None
         self._close_expired()
         usable = [one for one in self._open if not self._is_too_old(one)]
         if not usable:

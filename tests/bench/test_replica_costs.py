@@ -33,6 +33,7 @@ def test_a_change_has_the_whole_slice() -> None:
 
 def test_a_node_local_cache_answers_from_its_cache() -> None:
     found = replica_costs.node_local(replica_costs.SVCDNS, Options(["svcdns"]).cores)
-    assert found["stored, cpu_us"] > 0
-    assert found["forwarded, cpu_us"] > 0
+    for query in ("forwarded", "second query", "further query"):
+        assert found[f"{query}, cpu_us"] >= 0
+    assert found["cpu_s"] > 0
     assert found["mib"] > 20

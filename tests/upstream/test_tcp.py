@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import struct
 from collections.abc import Awaitable
 
 import dns.message
@@ -277,6 +280,64 @@ async def test_connections_that_are_too_old_are_not_used(keeping: ConnectionOpti
             clock.turn(seconds)
         assert upstream.connections == 2
         asking.connections.stop()
+
+
+async def test_a_timer_closes_each_idle_connection() -> None:
+    """There is one timer, also if the connections become idle at different times."""
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        clock = world.Clock()
+        asking = Querying(upstream, ConnectionOptions(expire=10.0), clock)
+        asking.connections._max_pipelined = 1
+        waiting = [asyncio.ensure_future(asking.ask(number)) for number in range(2)]
+        while upstream.holds < 2:
+            await asyncio.sleep(0)
+        upstream.release()
+        await asyncio.gather(*waiting)
+        upstream.respond = numbered
+        timer = asking.connections._expiry
+        clock.turn(6.0)
+        await asking.ask(1)
+        assert asking.connections._expiry is timer
+        clock.turn(6.0)
+        for left in (1, 0):
+            timer = asking.connections._expiry
+            assert timer is not None
+            timer.cancel()
+            asking.connections._expire()
+            assert len(asking.connections) == left
+            clock.turn(6.0)
+        assert asking.connections._expiry is None
+        asking.connections.stop()
+
+
+async def test_a_reset_connection_is_the_reason_of_the_error() -> None:
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        asking = Querying(upstream)
+        asking.connections._max_pipelined = 1
+        waiting = asyncio.ensure_future(asking.ask(1))
+        while not upstream.holds:
+            await asyncio.sleep(0)
+        (connection,) = asking.connections._open
+        (sent,) = connection.open_queries.values()
+        sent.resent = MAX_RESENDS_UNANSWERED
+        for writer in upstream._writers:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        assert str(await waiting).endswith(f"connection ended: [Errno {errno.ECONNRESET}] Connection reset by peer")
+
+
+async def test_the_source_address_of_a_connection() -> None:
+    async with ScriptedUpstream(held(numbered)) as upstream:
+        address = ("127.0.0.1", upstream.port)
+        connections = UpstreamConnections(address, ConnectionOptions(), monotonic, tcp_connector(address, "127.0.0.2"))
+        done = asyncio.get_running_loop().create_future()
+        sent, existing = connections.send(query(1), done.set_result)
+        while not upstream.holds:
+            await asyncio.sleep(0)
+        assert (sent.local_address or ("", 0))[0] == "127.0.0.2"
+        upstream.release()
+        assert (number_of(await done), existing) == (1, False)
+        connections.stop()
 
 
 async def test_the_number_of_idle_connections_is_bounded() -> None:
