@@ -94,7 +94,8 @@ class Mirrors:
         """Returns the mirror of a responder's answer table."""
         for number, mirror in self._mirrors.items():
             if mirror.responder is responder:
-                self._gone.pop(number, None)
+                if self._gone.pop(number, None) is not None:
+                    mirror.clear()  # a reload may have replaced the plugin chains meanwhile
                 responder.table.mirror = mirror
                 return mirror
         number = next(number for number in range(len(self._mirrors) + 1) if number not in self._mirrors)
@@ -134,13 +135,14 @@ class Mirrors:
 
     def steps(self) -> Iterator[None]:
         """Does the work of each second, in steps."""
+        began = self._clock()
         self._count()
         yield from self._keep_used()
         yield from self._evict()
         yield from self._fill()
         yield from self._retry()
         self._count_packets()
-        self._free_numbers()
+        self._free_numbers(began)
 
     def _count(self) -> None:
         for hit_counter, table, hits in self.memory.take_hits():
@@ -246,15 +248,15 @@ class Mirrors:
         free, slots = self.memory.room(is_large=is_large)
         return free - slots // SCARCE
 
-    def _free_numbers(self) -> None:
-        """Frees the numbers of tables whose last replies are counted."""
-        now, present = self._clock(), self._listeners.responders
+    def _free_numbers(self, counted: float) -> None:
+        """Frees the numbers of tables whose last replies are counted. `counted` is a time before this count."""
+        present = self._listeners.responders
         for number, since in tuple(self._gone.items()):
             responder = self._mirrors[number].responder
             if responder not in present:
                 for _ in flush(responder):
                     pass
-            if now > since + 2 * REST and not self.memory.counts_uses:
+            if counted > since + 2 * REST:
                 del self._gone[number], self._mirrors[number]
 
 

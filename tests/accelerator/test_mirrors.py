@@ -160,3 +160,52 @@ def test_every_reply_is_counted_while_places_come_and_go(steps: list[tuple[str, 
         for step in [("place", 0, 3), *steps]:
             play.step(*step)
         play.end()
+
+
+def test_replies_before_a_place_ends_are_counted_after_a_slow_update() -> None:
+    """The second of the place's end has counted already. The number of the table stays until the next one."""
+    play = Play()
+    play.step("place", 0, 3)
+    play.step("put", 1, 1)
+    play.step("place", 0, 3)
+    update = play.mirrors.steps()
+    next(update)
+    play.step("query", 1, 1)
+    play.step("place", 0, 1)
+    play.clock.turn(5)
+    list(update)
+    play.step("second", 0, 0)
+    assert play.sent == 3
+    play.end()
+
+
+def test_numbers_of_tables_become_free_although_hit_counters_have_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hit_numbers, "HIT_COUNTERS", 1)
+    play = Play()
+    play.step("place", 0, 3)
+    for number in range(2):
+        play.step("put", number, number)
+        play.step("query", number, number)
+    play.step("place", 0, 1)
+    for _ in range(5):
+        play.step("time", 0, 0)
+        play.step("second", 0, 0)
+    earlier, play.responders[1] = play.responders[1], a_responder()
+    play.step("place", 0, 3)
+    assert [table for *_, table in play.program.places()] == [0, 1]
+    play.responders[1] = earlier
+    play.end()
+
+
+def test_a_place_that_comes_back_has_the_rules_of_the_new_chains() -> None:
+    play = Play()
+    play.step("place", 0, 3)
+    responder = play.responders[1]
+    for is_uniform, places in ((False, 1), (True, 3)):
+        responder.uniform = is_uniform
+        responder.table.clear()
+        play.step("place", 0, places)
+    play.step("put", 1, 1)
+    play.step("query", 1, 1)
+    assert play.sent == 3
+    play.end()
