@@ -10,12 +10,14 @@ from typing import Final
 
 import msgspec
 
-from svcdns.accelerator.layout import LAYOUT
+from svcdns.accelerator.layout import LAYOUT, SLOTS_MAX
 from svcdns.errors import UNDECODABLE, SvcdnsError
 
 DEFAULT_SOCKET: Final = "@svcdns-accelerator"
 """An abstract name: the containers of a Pod share it without a volume (unix(7))."""
 MESSAGE_MAX: Final = 16384
+CPUS_MAX: Final = 8192
+"""The most CPUs that a kernel can be built for."""
 REPLACED: Final = b'{"replaced":true}'
 
 
@@ -49,7 +51,7 @@ def encode_greeting(greeting: Greeting) -> bytes:
 
 
 def decode_greeting(message: bytes) -> Greeting:
-    """Reads the first message. Raises AcceleratorError for an error, another layout and anything malformed."""
+    """Reads the first message. Raises AcceleratorError for an error, another layout, or impossible values."""
     try:
         greeting = msgspec.json.decode(message, type=Greeting)
     except UNDECODABLE as error:
@@ -58,4 +60,7 @@ def decode_greeting(message: bytes) -> Greeting:
         raise AcceleratorError(greeting.error)
     if greeting.layout != LAYOUT:
         raise AcceleratorError(f"the helper has memory layout {greeting.layout}, and this program layout {LAYOUT}")
+    sizes = ((greeting.small, SLOTS_MAX), (greeting.large, SLOTS_MAX), (greeting.cpus, CPUS_MAX))
+    if not all(0 < size <= most for size, most in sizes):
+        raise AcceleratorError("the helper's memory has an impossible size")
     return greeting

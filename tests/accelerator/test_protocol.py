@@ -19,6 +19,10 @@ def test_greeting_round_trip() -> None:
         (b'{"layout":"1"}', "malformed"),
         (b'{"layout":2}', "layout 2"),
         (b'{"layout":1,"error":"no permission"}', "no permission"),
+        (b'{"layout":1,"small":16384,"large":512}', "impossible size"),
+        (b'{"layout":1,"small":65537,"large":512,"cpus":2}', "impossible size"),
+        (b'{"layout":1,"small":16384,"large":-1,"cpus":2}', "impossible size"),
+        (b'{"layout":1,"small":16384,"large":512,"cpus":99999999999999999999999}', "malformed|impossible size"),
     ],
 )
 def test_unusable_greetings(message: bytes, text: str) -> None:
