@@ -161,6 +161,17 @@ class Memory:
         self._views.append(found)
         return found
 
+    def _order_stores(self) -> None:
+        """Lets other CPUs see all earlier stores before all later ones.
+
+        On ARM, one use of a lock is not enough: an earlier and a later store may both move between its acquisition and
+        its release, and change places there. No store passes both a release and the acquisition that follows.
+        """
+        with self._barrier:
+            pass
+        with self._barrier:
+            pass
+
     def close(self) -> None:
         """Unmaps the memory. Call `stop` before."""
         for view in self._views:
@@ -180,8 +191,7 @@ class Memory:
             kind = 4 if family == socket.AF_INET else 6
             self._state[at : at + PLACE.size] = PLACE.pack(octets, socket.htons(port), kind, table)
             at += PLACE.size
-        with self._barrier:
-            pass
+        self._order_stores()
         self._place_count[PLACE_COUNT // 4] = min(len(places), PLACES)
 
     def heartbeat(self, seconds: float) -> None:
@@ -255,8 +265,7 @@ class Memory:
         self._slots_of[is_large] += count
         if number == UNNUMBERED:
             self._forget_uses(index)
-        with self._barrier:  # orders the stores on processors that may reorder them
-            pass
+        self._order_stores()
         self._sets[word] = (digest >> 32 | 1) << 32 | (LARGE_CLASS if is_large else 0) | first
         return placed
 
