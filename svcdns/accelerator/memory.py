@@ -303,6 +303,8 @@ class Memory:
         sets, now = self._sets, self._clock()
         for placed in gone:
             sets[placed.word] = 0
+            if placed.is_denial:
+                self.denials.remove(placed.key)
         self.entries -= len(gone)
         for is_large in (False, True):
             self._slots_of[is_large] -= sum([len(one.slots) for one in gone if one.is_large == is_large])

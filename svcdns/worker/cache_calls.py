@@ -56,6 +56,7 @@ async def dropped(worker: Inspected, selection: Selection) -> dict[str, int]:
         for responder in worker.listeners.responders:
             table = responder.table
             table.drop_negative()
+            yield from table.purge()  # the kernel may still have entries of discarded generations
             for entry in _entries(table, now):
                 if entry is None:
                     yield

@@ -201,3 +201,14 @@ def test_names_with_too_many_ends_have_no_denials(world: World) -> None:
         world.encloser = Encloser(octets(rest), "", (), b"", (), "")
         world.put(key(f"www.com.{rest}"))
         assert world.denies(f"abc.com.{rest}") is (turn < 4)
+
+
+def test_labels_of_removed_denials_leave_the_filter(world: World) -> None:
+    """Also if the memory has entries of another table."""
+    responder = SimpleNamespace(**{**vars(world.mirror.responder), "table": AnswerTable(1 << 20, world.clock)})
+    other = TableMirror(cast("Responder", responder), world.memory, 4)
+    other.put(Entry.of(b"key", (b"reply",), float("inf"), (), HitCounter((), Origin(DROPPED))))
+    world.put(key(f"www.example.com.{REST}"))
+    assert any(world.memory.denials._denials)
+    world.table.clear()
+    assert not any(world.memory.denials._denials)

@@ -148,3 +148,16 @@ async def test_calls_of_control(function: str, kind: type) -> None:
     returned = await calls.run(Call(1, function, argument), cast("Any", Worker()))
     assert returned.error == ""
     msgspec.msgpack.decode(returned.result, type=kind)
+
+
+async def test_replies_that_only_the_kernel_has_are_dropped() -> None:
+    """Until a discarded generation is freed, the accelerator has copies of its entries."""
+    worker, copied = Worker(), dict[bytes, Entry]()
+    worker.table.mirror = SimpleNamespace(
+        put=lambda entry: copied.setdefault(entry.key, entry), remove=lambda key: copied.pop(key, None)
+    )
+    worker.put("a.example.org.")
+    worker.table.allow(0)
+    assert (len(worker.table), len(copied)) == (0, 1)
+    await worker.drop(Selection())
+    assert not copied
