@@ -52,7 +52,7 @@ CHUNK: Final = 4096
 LARGE_CHUNK: Final = 65536
 """As CHUNK, while a part of a message waits in the buffer: so a large message takes few reads."""
 EXPIRY_SLACK: Final = 0.1
-"""Seconds after the expiry of an idle connection at which the connection is closed at the latest."""
+"""Seconds after its expiry at which an idle connection is closed."""
 
 Connector = Callable[["Callable[[], Connection]"], Awaitable[object]]
 """A function that opens a connection to the server. Its argument is a factory of the protocol. Raises OSError."""
@@ -428,7 +428,7 @@ class UpstreamConnections:
 def tcp_connector(server: Address, source: str = "") -> Connector:
     """Returns a function that opens unencrypted TCP connections. `source` is the local address, or empty for any.
 
-    The event loop's selector reads these connections, as UDP sockets: asyncio's transports take twice the time.
+    The event loop's selector reads the sockets, because asyncio's own transports take more CPU time.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
 
