@@ -144,6 +144,9 @@ class Helper:
 
     def _accept(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        if self._has_ended(connection):  # as that of a second `svcdns accelerate` that looks whether this one runs
+            connection.close()
+            return
         pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         try:
             interface, maps = self._attachment.renew()

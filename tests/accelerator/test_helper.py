@@ -76,6 +76,21 @@ def test_a_second_connection_ends_the_first(helper: Helper, attachment: FileAtta
         assert attachment.attached == 2
 
 
+def test_a_connection_that_has_ended_takes_nothing_over(
+    helper: Helper, attachment: FileAttachment, tmp_path: Path
+) -> None:
+    with connect(tmp_path) as owner:
+        helper.serve_once()
+        owner.recv(16384)
+        with pytest.raises(SocketTaken, match="does another"):
+            Helper(str(tmp_path / "socket"), attachment)
+        helper.serve_once()
+        owner.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            owner.recv(100)
+        assert attachment.attached == 1
+
+
 def test_a_worker_that_is_gone_before_it_gets_the_maps(
     helper: Helper, attachment: FileAttachment, tmp_path: Path
 ) -> None:
