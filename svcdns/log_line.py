@@ -1,6 +1,6 @@
 """The form of svcdns's own log lines: a fixed text, then `key=value` for each value (docs/operating.md#logs).
 
-Lines of CoreDNS keep their text: their values are arguments of the logging call.
+Lines that CoreDNS also writes have CoreDNS's text instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LogLine(str):
     """The values, with their types."""
 
     def __new__(cls, text: str, /, **fields: object) -> Self:
-        """Makes the string. `text` must be a constant of the program."""
+        """Builds the string. `text` must be a constant in the source code."""
         used = {key: value for key, value in fields.items() if value is not None}
         self = super().__new__(cls, " ".join([text, *(f"{key}={shown(value)}" for key, value in used.items())]))
         self.text, self.fields = text, used

@@ -31,7 +31,7 @@ _LOG_SIZE: Final = 1 << 16
 
 
 class Command(IntEnum):
-    """The commands of bpf(2) that are used."""
+    """The commands of bpf(2) that svcdns uses."""
 
     MAP_CREATE = 0
     PROG_LOAD = 5
@@ -41,15 +41,15 @@ class Command(IntEnum):
 
 
 class UnsupportedMachine(AcceleratorError):
-    """The accelerator does not run on this kind of machine."""
+    """Raised if the accelerator does not support the processor architecture."""
 
 
 class Rejected(AcceleratorError):
-    """The kernel does not accept the program."""
+    """Raised if the kernel does not accept the program."""
 
 
 def check_machine() -> None:
-    """Raises UnsupportedMachine if the number of bpf(2) is not known here, or the machine is big endian."""
+    """Raises UnsupportedMachine if the system call number of bpf(2) is unknown, or if the machine is big endian."""
     if sys.byteorder != "little":
         raise UnsupportedMachine("the accelerator needs a little-endian machine")
     if sys.platform != "linux" or platform.machine() not in NUMBERS:
@@ -110,5 +110,5 @@ def attach(program: int, ifindex: int) -> int:
 
 
 def replace(link: int, program: int) -> None:
-    """Replaces the program of a link: each packet meets the earlier program or the new one."""
+    """Replaces the program of a link. Each packet is handled by the earlier program or by the new program."""
     call(Command.LINK_UPDATE, struct.pack("<4I", link, program, 0, 0))

@@ -2,9 +2,10 @@
 
 Rules:
 
-1. The process at the other end runs as uid 0 or as this worker's own user. The kernel says so (SO_PEERCRED, unix(7)).
-2. Each descriptor is a BPF map. So nobody can truncate the memory while the worker writes it.
-3. After a failure, the next attempt follows after RETRY seconds.
+1. The process at the other end runs as uid 0 or as this worker's own user. The worker checks the uid that the kernel
+   reports (SO_PEERCRED, unix(7)).
+2. Each received descriptor must be a BPF map, because no process can truncate a BPF map while the worker writes it.
+3. After a failed connection, the worker tries again after RETRY seconds.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def is_bpf_map(descriptor: int) -> bool:
 
 
 class Client:
-    """Connects to the helper, and tells its owner about the connection."""
+    """Connects to the helper, and calls `connected` and `lost` when the connection begins and ends."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Client:
         """The time of the next attempt. While the helper prepares the maps: the end of this attempt."""
 
     def attempt(self) -> None:
-        """Connects if there is no connection and the time of the next attempt has come. Call it often."""
+        """Connects, unless there is a connection or the last attempt was less than RETRY seconds ago. Call it often."""
         if self._is_greeted or self._clock() < self._deadline:
             return
         if self._sock is not None:
@@ -138,7 +139,7 @@ class Client:
 def check_clock(offsets: Path = _CLOCK_OFFSETS) -> None:
     """Raises AcceleratorError if CLOCK_MONOTONIC differs from the clock of programs in the kernel.
 
-    This is the case in a time namespace with an offset (time_namespaces(7)). `offsets` is the file with the offsets.
+    The clocks differ in a time namespace with an offset (time_namespaces(7)). `offsets` is the file with the offsets.
     """
     lines = offsets.read_text().splitlines() if offsets.exists() else []
     if any(name == "monotonic" and (int(seconds) or int(ns)) for name, seconds, ns in map(str.split, lines)):
@@ -146,7 +147,7 @@ def check_clock(offsets: Path = _CLOCK_OFFSETS) -> None:
 
 
 def check_peer(sock: socket.socket) -> None:
-    """Raises AcceleratorError if a process of another user, and not of root, listens at the other end."""
+    """Raises AcceleratorError if the process at the other end runs neither as root nor as the user of this process."""
     _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if uid not in (0, os.geteuid()):
         raise AcceleratorError(f"the helper runs as uid {uid}, and not as root")

@@ -3,9 +3,9 @@
 The search domains of Pods lead to such names: `www.example.com.default.svc.cluster.local` has the closest encloser
 `default.svc.cluster.local`, and its label `com` does not exist. Rules:
 
-1. A denial rests on entries of the answer table, and makes each of them depend on the existence of the label. So the
-   change that creates the label removes these entries, and the denial with them, before the change is acknowledged.
-2. A denial ends with the last of its entries, because the serial of the SOA record grows older.
+1. A denial is made from entries of the answer table. Each of these entries gets the label as a dependency. So the
+   change that creates the label removes these entries and the denial, before the change is acknowledged.
+2. A denial expires with the last of its entries, because the serial of its SOA record must not become too old.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OPT_SIZE: Final = 11
 
 
 class Shape(NamedTuple):
-    """A denial as the program needs it: its key and reply, its depth, and the end of its names."""
+    """A denial as the program needs it: its key and reply, its depth, and the last octets of its names."""
 
     key: bytes
     wire: bytes
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 class _Denial(msgspec.Struct, gc=False, eq=False):
-    """A denial in the memory, when it ends, and the keys of the entries on which it rests."""
+    """A denial in the memory, the time when it expires, and the keys of the entries from which it is made."""
 
     placed: Placed
     until: int
@@ -62,10 +62,10 @@ class Denials:
         self._responder, self._memory, self._number = responder, memory, number
         self._denials: dict[bytes, _Denial] = {}
         self._shared: dict[bytes, bytes] = {}
-        """The key of the denial that rests on an entry, by the key of the entry."""
+        """The key of the denial that is made from an entry, by the key of the entry."""
 
     def put(self, entry: Entry, until: int) -> None:
-        """Copies the denial that rests on an entry, if there is one. `until` is the end of the entry."""
+        """Writes the denial that is made from an entry, if there is one. `until` is the time when the entry expires."""
         shape = self._shape(entry)
         if shape is None:
             return
@@ -92,7 +92,7 @@ class Denials:
             self._shared[entry.key] = shape.key
 
     def remove(self, key: bytes) -> None:
-        """Removes an entry, and the denial that rests on no other entry."""
+        """Removes an entry, and its denial if the denial is made from no other entry."""
         shared = self._shared.pop(key, None)
         if shared is None:
             return
@@ -112,7 +112,7 @@ class Denials:
         return True
 
     def take_all(self) -> list[Placed]:
-        """Forgets all denials, and returns them. The caller removes them from the memory."""
+        """Returns all denials, and clears this object. The caller removes the denials from the memory."""
         gone = [found.placed for found in self._denials.values()]
         self._denials.clear()
         self._shared.clear()
@@ -124,7 +124,7 @@ class Denials:
             del self._shared[key]
 
     def _shape(self, entry: Entry) -> Shape | None:
-        """Returns the denial that rests on an entry, or None if other names may get another reply."""
+        """Returns the denial that is made from an entry, or None if other names may get another reply."""
         key, wire = entry.key, entry.wire
         if wire is None or wire[1] & 0xF != Rcode.NXDOMAIN or entry.details is not None:
             return None
@@ -160,7 +160,7 @@ class Denials:
         return Shape(shared, reply, depth, name[-8:], (octet_sum(key), octet_sum(wire)))
 
     def _encloser(self, entry: Entry, name: bytes, rtype: int) -> Encloser | None:
-        """Returns the closest encloser of a name whose other nonexistent names get the same reply."""
+        """Returns the closest encloser of `name`, if all nonexistent names below the encloser get the same reply."""
         find = entry.hit_counter.origin.route.closest_encloser
         found = None if find is None else find(name, rtype)
         if found is None or self._responder.listener.is_divided(found.key):

@@ -21,12 +21,12 @@ _WIDE_LOAD: Final = 0x18
 
 
 class MalformedObject(AcceleratorError):
-    """The file is not an object file for BPF, or the program is not in it."""
+    """Raised if the file is not an object file for BPF, or does not contain the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Instructions, and the maps that they refer to by name."""
+    """The instructions of a program, and the names of the maps to which the instructions refer."""
 
     instructions: bytes
     references: tuple[tuple[int, str], ...]

@@ -1,8 +1,8 @@
 """`svcdns accelerate`: gives the maps of the accelerator to the worker that connects, and keeps the program attached.
 
-Each connection gets maps and a program of its own, and becomes the owner. An earlier owner loses its program at that
-moment, so nothing that it writes later has an effect. When the owner's connection ends, the program is detached. The
-kernel detaches the program if this process dies.
+Each new connection gets maps and a program of its own, and becomes the owner. At the same time, the program of an
+earlier owner is detached, so later writes of the earlier owner have no effect. When the owner's connection ends, the
+program is detached. The kernel detaches the program if this process dies.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _PEER: Final = struct.Struct("3i")
 
 
 class SocketTaken(AcceleratorError):
-    """The socket cannot be opened."""
+    """Raised if the socket cannot be opened."""
 
 
 def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
-    """Returns the number of CPUs that the machine can have: the maps have an element for each."""
+    """Returns the number of CPUs that the machine can have: the map `counts` has an element for each CPU."""
     return int(path.read_text().strip().replace("-", ",").rpartition(",")[2]) + 1
 
 
 class Attachment:
-    """The program on the interface."""
+    """Attaches the program to an interface, and replaces and detaches it."""
 
     def __init__(self, interface: str | None) -> None:
-        """`interface` is a name, or None for the interface of the default route. Attaches nothing yet."""
+        """`interface` is a name, or None for the interface of the default route. Call `renew` to attach a program."""
         self._wanted = interface
         self._link: int | None = None
         self._index = 0
@@ -54,7 +54,7 @@ class Attachment:
     def renew(self) -> tuple[Interface, dict[str, int]]:
         """Attaches a new program with empty maps, in place of an earlier one. Returns the descriptors of the maps.
 
-        The caller closes the descriptors. Raises AcceleratorError, and an earlier program stays then.
+        The caller closes the descriptors. Raises AcceleratorError. After an error, the earlier program stays attached.
         """
         bpf.check_machine()
         interface = pod_interface(self._wanted)
@@ -137,7 +137,7 @@ class Helper:
         self._listener.close()
 
     def note_failure(self, text: str) -> None:
-        """Writes a log line, if the line before it was not the same."""
+        """Writes a log line, unless it is the same as the previous line."""
         if text != self._failure:
             log.error(LogLine("accelerator not available", error=text))
             self._failure = text

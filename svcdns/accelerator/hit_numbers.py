@@ -15,10 +15,10 @@ UNNUMBERED: Final = 0
 
 
 class HitNumbers:
-    """Gives numbers to the hit counters of entries in the memory."""
+    """Assigns numbers to the hit counters of entries in the memory."""
 
     def __init__(self, counts: mmap, cpus: int) -> None:
-        """`counts` is the map of that name."""
+        """`counts` is the map `counts` of `layout`. `cpus` is the number of CPUs."""
         self._counts = counts
         self._numbers: dict[HitCounter, int] = {}
         self._known: list[tuple[HitCounter, int] | None] = [None] * HIT_COUNTERS
@@ -56,7 +56,7 @@ class HitNumbers:
         return number
 
     def remove_entries(self, number: int, entries: int, now: float) -> None:
-        """Notes the removal of so many entries with a number, at the time `now`."""
+        """Notes that entries with a number were removed at the time `now`."""
         left = self.entries[number] = self.entries[number] - entries
         if not left and number != UNNUMBERED:
             self._idle[number] = now

@@ -1,4 +1,4 @@
-"""The interface of a Pod: which one it is, of which kind, and its addresses."""
+"""Finds the network interface of a Pod, its driver and its addresses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UP, _REJECT = 0x1, 0x200
 
 
 class UnusableInterface(AcceleratorError):
-    """The interface is missing, or it is not that of a Pod."""
+    """Raised if the interface is missing, or is not an interface of a Pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A network interface. `addresses` has no link-local addresses of IPv6."""
+    """A network interface. `addresses` does not include IPv6 link-local addresses."""
 
     name: str
     index: int
@@ -36,7 +36,7 @@ class Interface:
 
 
 def pod_interface(name: str | None) -> Interface:
-    """Returns the interface `name`, or that of the default route. Raises UnusableInterface."""
+    """Returns the interface `name`, or without a name the interface of the default route. Raises UnusableInterface."""
     if name is None:
         name = default_interface()
     try:
@@ -54,7 +54,7 @@ def pod_interface(name: str | None) -> Interface:
 
 
 def default_interface(network: Path = _NETWORK) -> str:
-    """Returns the name of the interface of the default route, of IPv4 first. Raises UnusableInterface.
+    """Returns the name of the interface of the default route: of IPv4, or else of IPv6. Raises UnusableInterface.
 
     `network` is the folder of the files `route` and `ipv6_route` (proc(5)).
     """
@@ -92,7 +92,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def driver_of(name: str) -> str:
-    """Returns the name of an interface's driver, empty if it has none (ethtool's ETHTOOL_GDRVINFO). Raises OSError."""
+    """Returns the name of an interface's driver, or an empty text (ETHTOOL_GDRVINFO). Raises OSError."""
     info = ctypes.create_string_buffer(struct.pack("=I", _GET_DRIVER), _DRIVER_INFO)
     request = struct.pack("16sP16x", name.encode(), ctypes.addressof(info))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -22,8 +22,8 @@ An entry has a slot for each of its replies (its rotations). Every slot of an en
 
 A denial is an entry for all names below a nonexistent label. The key of a denial has the header, an octet with the
 number of octets left of the label, and the octets from the label on. The reply has the header and the octets after the
-question. The sums of a denial are those of a whole key and of a whole reply. The program looks for a denial if no entry
-has the key of a query, and only if `state` permits the look-up:
+question. `key_sum` and `reply_sum` of a denial are the sums of one whole key and of its whole reply. The program looks
+for a denial if no entry has the key of a query, and only if `state` permits the look-up:
 
 - `DENIAL_ENDS_AT`: the last 8 octets of names with a denial, combined with CASE by a bitwise or;
 - `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name;
@@ -153,7 +153,7 @@ def octet_sum(octets: bytes) -> int:
 
 
 def map_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
-    """Returns the octets of an element and the number of elements, for each map of `MAPS`."""
+    """Returns the size of an element in octets and the number of elements, for each map of `MAPS`."""
     return {
         "state": (STATE_SIZE, 1),
         "sets": (WAYS * 8, SETS),
@@ -165,5 +165,5 @@ def map_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
 
 
 def program_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
-    """Returns the shapes of all maps of the program: those of `map_shapes`, and WORK, which no worker gets."""
+    """Returns the shapes of all maps of the program: those of `map_shapes`, and of WORK, which no worker gets."""
     return {**map_shapes(small, large, cpus), WORK: (WORK_SIZE, cpus)}

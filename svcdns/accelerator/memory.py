@@ -2,9 +2,10 @@
 
 One process writes. Rules:
 
-1. `remove` is one aligned store of 64 bits. A packet that arrives afterwards does not get the reply.
-2. A slot is written only while no word of `sets` leads to it, and at least REST seconds after its last removal. A
-   packet that is in the program at the removal has left the program by then.
+1. `remove` is one aligned store of 64 bits. A packet that arrives afterwards does not get the reply of the removed
+   entry.
+2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
+   entry. By then, the program has finished with each packet that it was handling at the removal.
 3. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
 """
 
@@ -81,8 +82,8 @@ class Place(NamedTuple):
 class Placed(msgspec.Struct, gc=False, eq=False):
     """An entry in the memory.
 
-    `word` is the index of its word in `sets`. `slots` are its slots, the first one first. `number` is the number of its
-    hit counter.
+    `word` is the index of the entry's word in `sets`. `slots` are the entry's slots, the first slot first. `number` is
+    the number of its hit counter.
     """
 
     key: bytes
@@ -96,7 +97,7 @@ class Placed(msgspec.Struct, gc=False, eq=False):
 
 
 class Memory:
-    """The maps of the program, as the process that owns them writes them."""
+    """Writes the maps of the program. Only the process that owns the maps uses this class."""
 
     def __init__(
         self,
@@ -107,10 +108,10 @@ class Memory:
         clock: Clock = monotonic,
         seed: int | None = None,
     ) -> None:
-        """`descriptors` are those of the maps, in the order of `layout.MAPS`. The caller may close them afterwards.
+        """`descriptors` belong to the maps, in the order of `layout.MAPS`. The caller may close the descriptors.
 
         `small` and `large` are the numbers of slots, and `cpus` is the number of CPUs. `clock` is CLOCK_MONOTONIC.
-        Without `seed`, the seed is random, so that no client can choose keys of the same set.
+        Without `seed`, the seed is random, so that a client cannot choose many keys that belong to the same set.
 
         Raises OSError or ValueError if a map cannot be mapped.
         """
@@ -195,7 +196,7 @@ class Memory:
         self._place_count[PLACE_COUNT // 4] = min(len(places), PLACES)
 
     def heartbeat(self, seconds: float) -> None:
-        """Lets the program answer for `seconds` from now on, as `clock` says."""
+        """Lets the program answer for `seconds` from the present time of `clock`."""
         self._valid_until[VALID_UNTIL // 8] = int((self._clock() + seconds) * 1e9)
 
     def stop(self) -> None:
@@ -316,7 +317,7 @@ class Memory:
             self._resting.append((now + REST, numbered))
 
     def _wake(self) -> None:
-        """Frees the slots of some entries that have rested."""
+        """Frees the slots of some entries that were removed at least REST seconds ago."""
         resting, now = self._resting, self._clock()
         for _ in range(WAKE_STEP):
             if not resting or resting[0][0] > now:
@@ -328,14 +329,14 @@ class Memory:
             self._free[placed.is_large].extend(placed.slots)
 
     def room(self, *, is_large: bool) -> tuple[int, int]:
-        """Returns the number of slots of a pool without an entry, and the number of all its slots."""
+        """Returns the number of free slots of a pool, and the number of all slots of the pool."""
         slots = len(self._first) - self._small if is_large else self._small
         return slots - self._slots_of[is_large], slots
 
     def unused(self, *, is_large: bool) -> Iterator[Placed | None]:
-        """Yields entries of a pool without a use since the last look at them, and None in place of each other slot.
+        """Yields each entry of a pool that was not used since the last call looked at it, and None for each other slot.
 
-        Looks once at each slot at most, from the slot after the last look on. Call `take_uses` before.
+        Looks at each slot at most once. Begins after the slot where the last call ended. Call `take_uses` before.
         """
         begin, end = (self._small, len(self._first)) if is_large else (0, self._small)
         for _ in range(begin, end):
@@ -363,9 +364,9 @@ class Memory:
         return self._numbers.take(self._clock() - REST)
 
     def take_uses(self) -> Iterator[list[tuple[Placed, int]]]:
-        """Yields the entries with uses since the last call, and the number of these uses, in steps.
+        """Yields, in steps, lists of entries that were used since the last call, and the number of uses.
 
-        An entry may have been removed meanwhile.
+        A yielded entry may have been removed meanwhile.
         """
         began = self._clock()
         for step, at in enumerate(self._uses_steps()):
@@ -391,7 +392,7 @@ class Memory:
         return range(0, len(self._first) * USE_SIZE, USES_STEP * USE_SIZE)
 
     def _forget_uses(self, index: int) -> None:
-        """Sets the number of uses of a slot to 0, when an entry without a number is written there."""
+        """Sets the uses of a slot to 0. Call it when an entry without a number is written to the slot."""
         self._uses[index * USE_SIZE : (index + 1) * USE_SIZE] = bytes(USE_SIZE)
         step, at = index // USES_STEP, index % USES_STEP * USE_SIZE
         before = self._used[step]

@@ -2,9 +2,9 @@
 
 Rules:
 
-1. An entry is copied only if any client gets its reply without the plugin chain, and nothing observes the query.
+1. An entry is copied only if each client gets its reply without the plugin chain, and no plugin observes the query.
 2. A key is in the memory only while the table's index of dependencies has the key. So `AnswerTable.invalidate` finds
-   the key, and removes it from the memory before it returns.
+   the key, and removes its entry from the memory before the method returns.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ MAX_REFUSED: Final = 4096
 
 
 def answers_packets(responder: Responder) -> bool:
-    """Returns True if the stored replies of a responder depend on the packets only, and if no packet must be counted or
-    limited.
+    """Returns True if the stored replies of a responder depend only on the packets, and if no plugin counts or limits
+    single packets.
     """
     return responder.datagrams and responder.uniform and responder.sampling is None
 
 
 def _is_watched(route: Route) -> bool:
-    """Returns True if something must see or limit each query of a route."""
+    """Returns True if a plugin must see or limit each query of a route."""
     return bool(route.observers or route.packet_observers or route.taps or route.limiter or route.sampler)
 
 
@@ -51,7 +51,7 @@ def _some(items: Sequence[_Item]) -> Sequence[_Item]:
 
 
 def _lowest_ttl(wires: Sequence[bytes], offsets: Sequence[Sequence[int]]) -> int:
-    """Returns the lowest TTL of all replies, in seconds. `offsets` are those of the TTLs in each reply."""
+    """Returns the lowest TTL of all replies, in seconds. `offsets` are the offsets of the TTLs in each reply."""
     ttls = [
         int.from_bytes(wire[at : at + 4], "big") for wire, found in zip(wires, offsets, strict=True) for at in found
     ]
@@ -75,7 +75,7 @@ class TableMirror:
         self._is_open = answers_packets(responder)
 
     def put(self, entry: Entry) -> None:
-        """Copies an entry, if it may be copied and there is room. Does nothing if its key is in the memory."""
+        """Copies an entry, if the rules permit it and there is room. Does nothing if the memory has the key."""
         key, details = entry.key, entry.details
         if key in self.placed or not self._is_open or len(key) > KEY_MAX:
             return
@@ -120,7 +120,7 @@ class TableMirror:
         self._denials.remove(key)
 
     def evict(self, placed: Placed) -> bool:
-        """Removes an entry from the memory, and keeps it in the table, whose next use of the entry calls `put` again.
+        """Removes an entry from the memory, but not from the table. The table calls `put` at the next use of the entry.
 
         Returns False if the entry is not in the memory.
         """

@@ -1,6 +1,7 @@
-"""The mirrors of the answer tables of a worker, from the connection to the helper until its end.
+"""Keeps the mirrors of a worker's answer tables while the worker is connected to the helper.
 
-Once a second, `steps` adds the replies of the program to the metrics, and keeps entries that only the program uses.
+Once a second, `steps` adds the replies of the program to the metrics, and keeps entries that only the program uses in
+the answer tables.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Mirrors:
     def __init__(
         self, memory: Memory, addresses: Sequence[str], listeners: Listeners, counters: Counters, clock: Clock
     ) -> None:
-        """`addresses` are those of the interface at which the program answers."""
+        """`addresses` are the addresses of the interface at which the program answers."""
         self.memory = memory
         self._addresses = dict.fromkeys(map(_packed, addresses))
         self._listeners, self._counters, self._clock = listeners, counters, clock
@@ -69,7 +70,7 @@ class Mirrors:
     def place(self) -> int:
         """Sets the addresses and ports at which the program answers. Call it after each change of the listeners.
 
-        Returns the number of places for which there is no room.
+        Returns the number of pairs of address and port for which there is no room.
         """
         places: dict[tuple[bytes, int], Place] = {}
         for one in sorted(self._listeners.datagram_sockets, key=_order):
@@ -104,7 +105,7 @@ class Mirrors:
         return mirror
 
     def _detach(self, stay: set[int]) -> None:
-        """Detaches the mirrors of all tables but `stay`."""
+        """Detaches the mirrors of all tables except the tables in `stay`."""
         for number, mirror in self._mirrors.items():
             if number not in stay and number not in self._gone:
                 self._gone[number] = self._clock()
@@ -121,7 +122,7 @@ class Mirrors:
     def finish(self) -> None:
         """Adds the last replies of the program to the metrics, and unmaps the memory.
 
-        Call it a moment after `end`, when the program has sent its last reply.
+        Call it shortly after `end`, when the program has sent its last reply.
         """
         self._count()
         for placed, uses in [one for found in self.memory.take_uses() for one in found]:
@@ -134,7 +135,7 @@ class Mirrors:
     # -- once a second
 
     def steps(self) -> Iterator[None]:
-        """Does the work of each second, in steps."""
+        """Adds replies to the metrics, and keeps, evicts and copies entries, in steps. Run it once a second."""
         began = self._clock()
         self._count()
         yield from self._keep_used()
@@ -168,7 +169,7 @@ class Mirrors:
         self._counters.set(self._counters.cell(ENTRIES), self.memory.entries)
 
     def _keep_used(self) -> Iterator[None]:
-        """Tells the answer tables which entries the program has used, so that these entries do not age."""
+        """Counts the program's uses of entries as look-ups in the answer tables, so that the entries stay."""
         mirrors = self._mirrors.items()
         before = self._recorded
         recorded = self._recorded = frozenset(
@@ -219,7 +220,7 @@ class Mirrors:
                 yield
 
     def _fill(self) -> Iterator[None]:
-        """Copies the entries of tables that have new mirrors."""
+        """Copies all entries of the tables whose mirrors are new."""
         while self._unfilled:
             mirror = self._unfilled.pop()
             for entry in mirror.table.usable(self._clock()):
@@ -229,7 +230,7 @@ class Mirrors:
                 yield
 
     def _retry(self) -> Iterator[None]:
-        """Lets the next use of an entry for which there was no room copy the entry, if there is room now."""
+        """If there is room again, lets the next use copy each entry for which there was no room."""
         now = self._clock()
         rooms = [self._spare(is_large=False), self._spare(is_large=True)]
         for mirror in tuple(self._mirrors.values()):
@@ -244,7 +245,7 @@ class Mirrors:
                 mirror.table.start_generation_of_used()
 
     def _spare(self, *, is_large: bool) -> int:
-        """Returns the number of free slots beyond those that are kept for new entries."""
+        """Returns the number of free slots, without the slots that are reserved for new entries."""
         free, slots = self.memory.room(is_large=is_large)
         return free - slots // SCARCE
 
@@ -261,7 +262,7 @@ class Mirrors:
 
 
 def _order(one: ListeningSocket) -> tuple[bool, bool]:
-    """Returns a sort key: sockets of one address first, as the kernel prefers them, then those with a reader.
+    """Returns a sort key: sockets bound to one address first, as the kernel prefers them, then sockets with a reader.
 
     The sockets of other workers have no reader here.
     """

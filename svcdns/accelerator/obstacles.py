@@ -1,4 +1,4 @@
-"""Finds out why the kernel refuses a call of bpf(2), and says it in one line."""
+"""Finds the reason why the kernel refuses a call of bpf(2), and describes it in one line."""
 
 from __future__ import annotations
 

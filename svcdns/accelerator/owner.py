@@ -2,9 +2,9 @@
 
 Rules:
 
-1. Without the helper, everything works as before, in user space. Each failure is one line of the log.
-2. The program answers only for VALID seconds after a heartbeat, so a worker that hangs does not keep it answering.
-3. At the end, the program stops first. Then its last replies are counted.
+1. Without the helper, the worker answers all queries itself. Each failure is one line of the log.
+2. The program answers only for VALID seconds after a heartbeat, so the program stops if the worker hangs.
+3. When the worker ends, it stops the program first. Then the worker counts the last replies of the program.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("svcdns")
 
 
 class Accelerator:
-    """Keeps the connection to the helper, and the memory that came over it."""
+    """Keeps the connection to the helper, and the memory received over the connection."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Accelerator:
         counters.set(self._up, 0)
 
     def heartbeat(self, *, is_current: bool) -> None:
-        """Connects, or lets the program answer. Call it four times a second.
+        """Connects, or lets the program answer for VALID seconds. Call it four times a second.
 
         `is_current` is true if the answer tables have all changes that have arrived.
         """
@@ -69,7 +69,7 @@ class Accelerator:
             self._mirrors.memory.heartbeat(VALID)
 
     def place(self) -> None:
-        """Lets the program answer for the sockets that the worker reads now, with the present plugin chains."""
+        """Lets the program answer for the sockets that the worker reads now, with the present Corefile."""
         if self._mirrors is not None:
             left_out = self._mirrors.place()
             if left_out:
@@ -86,7 +86,7 @@ class Accelerator:
                 return
 
     async def end(self) -> None:
-        """Stops the program, and counts its last replies. There is no connection afterwards."""
+        """Stops the program, counts its last replies, and closes the connection."""
         self._has_ended = True
         self._detach()
         if self._finishing:

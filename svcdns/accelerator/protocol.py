@@ -1,7 +1,7 @@
 """The messages that `svcdns accelerate` sends to a worker: JSON, one message a packet (AF_UNIX, SOCK_SEQPACKET).
 
-The first message is the greeting, with a descriptor for each map of `layout.MAPS`, or an error. A later message says
-that another worker took over. The worker sends nothing, and gives the accelerator up by closing the connection.
+The first message is the greeting, with a descriptor for each map of `layout.MAPS`, or an error. A later message
+means that another worker is the owner now. The worker sends no messages, and closes the connection to stop the program.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ REPLACED: Final = b'{"replaced":true}'
 
 
 class AcceleratorError(SvcdnsError):
-    """The accelerator cannot be used. The text names the cause."""
+    """Raised if the accelerator cannot be used. The text names the cause."""
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What a worker learns about the maps and the interface."""
+    """The first message to a worker: properties of the maps and of the interface."""
 
     layout: int = LAYOUT
     error: str = ""
@@ -41,7 +41,7 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 def socket_address(text: str) -> str:
-    """Returns the address for `bind` and `connect`: `@name` means an abstract name, other texts a path."""
+    """Returns the address for `bind` and `connect`: `@name` is an abstract name, any other text is a path."""
     return "\0" + text[1:] if text.startswith("@") else text
 
 

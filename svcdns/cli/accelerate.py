@@ -23,7 +23,7 @@ Examples:
 
 
 class _Stopped(BaseException):
-    """Raised by the handler of a signal."""
+    """Raised by the handler of SIGTERM and SIGINT."""
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -112,7 +112,7 @@ def explain_command(
 def is_socket(server: str) -> bool:
     """Returns True if the value of --server is the path of a socket, not HOST[:PORT]. Raises CannotRun.
 
-    A path without a slash is one if the file exists.
+    A value without a slash is a path if the file exists.
     """
     if "/" in server or Path(server).is_socket():
         return True

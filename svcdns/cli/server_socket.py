@@ -54,7 +54,7 @@ def octets(path: str, page: str, query: Mapping[str, str], method: str = "GET") 
 
 
 def missing(path: str) -> str:
-    """Returns why the server is not ready, or an empty text if it is ready. Raises CannotRun."""
+    """Returns the reason why the server is not ready, or an empty text if it is ready. Raises CannotRun."""
     status, body = _response(path, READY, "GET")
     if status == 200:
         return ""

@@ -25,7 +25,7 @@ def keep() -> None:
 
 
 def keep_manifests(paths: Sequence[str]) -> None:
-    """Makes standard input ready to be read, if it is one of the paths (`-`).
+    """Calls `keep` if standard input is one of the paths (`-`).
 
     Raises CannotRun if standard input is a terminal, is empty or cannot be read.
     """

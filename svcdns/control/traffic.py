@@ -116,8 +116,8 @@ class NamespaceTraffic:
 class TrafficReport:
     """Estimates for the last `seconds`, from `samples` samples. Each list has its largest items first.
 
-    `unseen_clients` are the queries that the accelerator answered in the kernel, where clients are not seen. These
-    queries are not in `clients`. In `namespaces`, their namespace is known only from a search path.
+    `unseen_clients` is the number of queries that the accelerator answered in the kernel, where clients are unknown.
+    These queries are not in `clients`. In `namespaces`, their namespace is known only from a search path.
     """
 
     format: int

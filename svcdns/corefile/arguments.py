@@ -218,7 +218,7 @@ def warning(position: Position, text: str) -> str:
 
 
 def split_warning(line: str) -> tuple[Position | None, str]:
-    """Returns the position and the text of a line that `warning` has made; None and the line for another line."""
+    """Returns the position and the text of a line made by `warning`. For any other line, returns None and the line."""
     place, dash, text = line.partition(" - ")
     file, *numbers = place.rsplit(":", 2)
     if not dash or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):

@@ -55,7 +55,7 @@ def warning(position: Position, rule: str, message: str, mend: str = "") -> Prob
 def from_log_line(line: str, rule: str, otherwise: Position) -> Problem:
     """Returns the warning for a line that a start would log: a `LogLine`, `FILE:LINE:COLUMN - TEXT`, or only a text.
 
-    `otherwise` is the position if the line has none.
+    `otherwise` is the position of the warning if the line has no position.
     """
     if isinstance(line, LogLine):
         return _from_fields(line, rule, otherwise)
@@ -66,7 +66,7 @@ def from_log_line(line: str, rule: str, otherwise: Position) -> Problem:
 
 
 def _from_fields(line: LogLine, rule: str, otherwise: Position) -> Problem:
-    """Returns the warning for a line of which a field may have the position: `FILE:LINE` or `FILE:LINE:COLUMN`."""
+    """Returns the warning for a line. A field may have the position: `FILE:LINE` or `FILE:LINE:COLUMN`."""
     fields = dict(line.fields)
     place, position = str(fields.pop("position", "")), otherwise
     if place:

@@ -1,7 +1,8 @@
 """Adds and removes a network interface for addresses that stay on the machine, by rtnetlink(7). Linux only.
 
-The interface is a dummy interface. If the kernel has no driver for dummy interfaces, it is a bridge without ports.
-The process needs CAP_NET_ADMIN. An interface that another program has made is never changed, unless it is a dummy.
+The interface is a dummy interface. If the kernel has no driver for dummy interfaces, the interface is a bridge without
+ports. The process needs CAP_NET_ADMIN. An interface that another program has made is never changed, unless it is a
+dummy interface.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class _Netlink:
         return _attribute(_IFLA_IFNAME, self._name.encode() + b"\0")
 
     def _ask(self, kind: int, body: bytes, flags: int = 0) -> bytes:
-        """Sends a request, and returns the reply without its header. An acknowledgement is empty. Raises OSError."""
+        """Sends a request, and returns the reply without its header (empty for an acknowledgement). Raises OSError."""
         wanted = 0 if kind == _RTM_GETLINK else _ACK
         self._sock.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | wanted | flags, 1, 0) + body)
         reply = self._sock.recv(65536)

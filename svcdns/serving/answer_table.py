@@ -187,7 +187,7 @@ class Mirror(Protocol):
     """A copy of the entries of an answer table, from which another program answers (docs/accelerator.md)."""
 
     def put(self, entry: Entry) -> None:
-        """Copies an entry of the table. Does nothing if the copy has its key."""
+        """Copies an entry of the table. Does nothing if the copy already has the entry's key."""
 
     def remove(self, key: bytes) -> None:
         """Removes the entry of a key, if the copy has it. No later packet is answered with the entry."""
@@ -358,7 +358,7 @@ class AnswerTable:
         self._admit(entry)
 
     def add_dependency(self, entry: Entry, dependency: Dependency) -> None:
-        """Lets `invalidate` remove an entry of the table for one more dependency."""
+        """Adds a dependency to an entry of the table, for `invalidate`."""
         if dependency not in entry.dependencies:
             entry.dependencies = self._shared((*entry.dependencies, dependency))
             self._add_dependent(dependency, entry.key)
@@ -482,7 +482,7 @@ class AnswerTable:
     def demote(self, key: bytes) -> None:
         """Moves the current entry of `key`, if there is one, to the previous generation.
 
-        So the next use of the entry calls `Mirror.put` again.
+        So the next look-up of the entry calls `Mirror.put` again.
         """
         entry = self.current.pop(key, None)
         if entry is not None:

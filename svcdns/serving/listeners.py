@@ -135,7 +135,7 @@ class Listeners:
 
     @property
     def datagram_sockets(self) -> list[ListeningSocket]:
-        """Returns the UDP sockets, with those that other workers read."""
+        """Returns the UDP sockets, including the sockets that other workers read."""
         return [one for one in self._sockets.values() if one.description.proto == "udp"]
 
     @cached_property
@@ -221,7 +221,7 @@ class Listeners:
     def refuse_datagrams(self) -> None:
         """Makes the kernel refuse new datagrams, or give them to another server that has bound the same addresses.
 
-        Datagrams that wait in the sockets are read as before.
+        Datagrams that already wait in the sockets are still read.
         """
         for reader in self.readers:
             refuse_datagrams(reader.sock)

@@ -134,7 +134,7 @@ async def _pause() -> None:
 
 
 async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outcome) -> dict[Kind, str]:
-    """Asks both servers, and returns the differences."""
+    """Sends a query to both servers, and returns the differences between the replies."""
     first, second = await _both(query, reference, candidate, outcome.compared)
     found = differences(first, second)
     outcome.compared += 1
@@ -147,7 +147,7 @@ async def _one(query: bytes, reference: Server, candidate: Server, outcome: Outc
 async def _again(
     query: bytes, found: Mapping[Kind, str], reference: Server, candidate: Server, outcome: Outcome
 ) -> None:
-    """Asks both servers once more, and counts the differences that are also in `found`."""
+    """Sends the query to both servers once more, and counts the differences that are also in `found`."""
     first, second = await _both(query, reference, candidate, outcome.compared)
     again = differences(first, second)
     confirmed = {kind: text for kind, text in again.items() if kind in found}

@@ -95,7 +95,7 @@ class _Process:
                 self.worker.heartbeat()
 
     async def _accelerate(self, address: str) -> None:
-        """Lets the kernel answer queries while all changes that control has sent are applied."""
+        """Lets the kernel answer queries, as long as the worker has applied all changes from control."""
         from svcdns.accelerator.owner import Accelerator
 
         worker = self.worker

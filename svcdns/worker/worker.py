@@ -561,7 +561,7 @@ class Worker:
         self.counters.state(State.DRAINING)
 
     async def _end_accelerator(self) -> None:
-        """Ends the replies of the kernel. Packets that arrive afterwards come to the sockets."""
+        """Stops the replies of the kernel. Packets that arrive afterwards reach the sockets."""
         if self.accelerator is not None:
             async with self._updating:
                 await self.accelerator.end()

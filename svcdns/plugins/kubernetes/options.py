@@ -154,7 +154,7 @@ def _endpoint(draft: _Draft, line: Directive) -> None:
 
 
 def _check_endpoint(word: Token) -> tuple[str, ...]:
-    """Returns a warning if the port is too large: CoreDNS starts with it. Raises CorefileError for what is no URL."""
+    """Returns a warning if the port is too large: CoreDNS accepts it. Raises CorefileError for an invalid URL."""
     scheme, separator, rest = word.text.partition("://")
     found = _AUTHORITY.match(rest if separator else word.text)
     if found is None or (separator and scheme not in ("http", "https")):
