@@ -28,8 +28,8 @@ from tests.support.server import TIMEOUT, until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 SERVICES: Final = Cluster(300, 12)
-HEADLESS, SINGLE, BOTH = 20, 7, 11
-"""Services: with 12 endpoints, with a cluster IP, with a cluster IP of each family."""
+HEADLESS, CHANGED, SINGLE, BOTH = 20, 30, 7, 11
+"""Services: with 12 endpoints, with endpoints that change, with a cluster IP, with a cluster IP of each family."""
 NX: Final = "absent.team-1.svc.cluster.local"
 CHANGES: Final = 200
 SO_NO_CHECK, UDP_SEGMENT = 11, 103
@@ -330,7 +330,7 @@ print(json.dumps({"sent": sent, "lost": lost, "runs": runs}))
 
 def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> None:
     """The address of an endpoint changes under load. A client that has seen an address sees no earlier one again."""
-    packet = lab.packet(HEADLESS)
+    packet = lab.packet(CHANGED)
     lab.warm([packet], ["IPv4"])
     names = ("coredns_dns_requests_total", "svcdns_accelerator_replies_total", "svcdns_accelerator_dropped_total")
     before = settled(lab, *names)
@@ -341,7 +341,7 @@ def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> No
         assert client.stdout.readline() == "ready\n"
         changes = []
         for _ in range(CHANGES):
-            changes.append(lab.server.api.request(f"change {HEADLESS}")[0])
+            changes.append(lab.server.api.request(f"change {CHANGED}")[0])
             due = time.monotonic() + 0.01
             until("the next change", lambda: time.monotonic() > due)  # noqa: B023
         probes = []
