@@ -136,12 +136,13 @@ def warm(run: Run, measured: Measured, names: Names) -> None:
     for _ in range(3):
         run.servers.run_load(measured, names.warm, 0)
     if measured.name == OURS:
-        before = settled_replies(run)
+        before = run.servers.replies_from_the_kernel()
         for _ in range(WARM):
             sent = run.servers.run_load(measured, names.warm, 0).completed
-            before, replies = (found := settled_replies(run)), found - before
+            before, replies = (found := run.servers.replies_from_the_kernel()), found - before
             if replies > 0.99 * sent:
-                return
+                break
+            time.sleep(1.1)  # once a second, the worker makes room for names that are used
     time.sleep(0.5)
 
 
@@ -153,7 +154,7 @@ def rates(run: Run, names: Names, rate: int, *servers: str) -> None:
     for measured in run.each(f"{names.scenario}, {label}", *servers):
         with run.catching(names.scenario, measured.name):
             warm(run, measured, names)
-            before = settled_replies(run) if measured.name == OURS else 0.0
+            before = run.servers.replies_from_the_kernel() if measured.name == OURS else 0.0
             begin = run.servers.core.now()
             if rate:
                 answered = paced(run, measured, names, rate)
@@ -163,14 +164,8 @@ def rates(run: Run, names: Names, rate: int, *servers: str) -> None:
                 run.row(names.scenario, "answers, as many as possible", "1/s").add(measured.name, figures.rate)
             cpu.add(measured.name, run.servers.core.since(begin) / answered * 1e6)
             if measured.name == OURS:
-                sent = settled_replies(run) - before
+                sent = run.servers.replies_from_the_kernel() - before
                 run.row(names.scenario, f"replies from the kernel, {label}", "%").add(OURS, 100 * sent / answered)
-
-
-def settled_replies(run: Run) -> float:
-    """Returns the number of replies that the kernel has sent before the call."""
-    time.sleep(2.2)  # the metric is at most two seconds old
-    return run.servers.replies_from_the_kernel()
 
 
 def paced(run: Run, measured: Measured, names: Names, rate: int, scenario: str = "") -> int:

@@ -27,7 +27,7 @@ from bench.processes import free_ports, kill_tree, spawn, until
 from bench.servers import Cores, Server, ServerGroup
 from bench.virtual_network import VirtualNetwork
 from svcdns.accelerator import bpf, elf
-from svcdns.accelerator.layout import PLACE, STATE, STATE_SIZE
+from svcdns.accelerator.layout import COUNT_SIZE, COUNT_WORDS, HIT_COUNTERS, PLACE, STATE, STATE_SIZE
 
 OURS, WITHOUT, ECHO = "svcdns", "without", "echo"
 INTERFACES: Final = {OURS: 0, ECHO: 2}
@@ -35,7 +35,10 @@ INTERFACES: Final = {OURS: 0, ECHO: 2}
 CAPABILITIES: Final = ("setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all", "--no-new-privs")
 PROGRAM: Final = Path(__file__).with_name("echo.bpf.o")
 STATISTICS: Final = Path("/proc/sys/kernel/bpf_stats_enabled")
-_PROG_GET_FD_BY_ID: Final = 13
+_PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 14, 15
+_INFO_SIZE: Final = 64
+"""The octets of `struct bpf_prog_info` up to its list of maps."""
+_MAPS: Final = 16
 _FOREVER: Final = 2**63 - 1
 
 
@@ -179,36 +182,64 @@ class Servers:
         command = Pace(rate, seconds).command(program, measured.port, path, measured.address)
         return pacing.finish(spawn(self.client.command(*command), self.cores.client, stdout=subprocess.PIPE))
 
-    def replies_from_the_kernel(self) -> float:
-        """Returns the number of replies that the accelerator has sent. The number is at most two seconds old."""
-        server = self.measured[OURS].server
-        assert server is not None
-        return server.metric("svcdns_accelerator_replies_total")
+    def replies_from_the_kernel(self) -> int:
+        """Returns the number of replies that the program has sent, from its own counters."""
+        program = self._program()
+        numbers = (ctypes.c_uint32 * _MAPS)()
+        info = ctypes.create_string_buffer(struct.pack("<52xIQ", _MAPS, ctypes.addressof(numbers)), _INFO_SIZE)
+        try:
+            _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program, _INFO_SIZE, ctypes.addressof(info)))
+        finally:
+            os.close(program)
+        (count,) = struct.unpack_from("<I", info, 52)
+        return sum(map(_hits, numbers[:count]))
 
     def program_statistics(self) -> tuple[int, int]:
         """Returns the nanoseconds that the accelerator's program has run, and the number of packets.
 
         The kernel counts them only while `bpf_stats_enabled` is 1.
         """
+        program = self._program()
+        try:
+            fields = _fields(Path(f"/proc/self/fdinfo/{program}"))
+        finally:
+            os.close(program)
+        return int(fields["run_time_ns"]), int(fields["run_cnt"])
+
+    def _program(self) -> int:
+        """Returns a descriptor of the program that `svcdns accelerate` has attached."""
         assert self.helper is not None
         for entry in Path(f"/proc/{self.helper.pid}/fdinfo").iterdir():
-            found = re.search(r"^link_type:\s+tcx$.*^prog_id:\s+(\d+)$", entry.read_text(), re.MULTILINE | re.DOTALL)
-            if found:
-                program = _program(int(found[1]))
-                try:
-                    text = Path(f"/proc/self/fdinfo/{program}").read_text()
-                finally:
-                    os.close(program)
-                fields = dict(re.findall(r"^(run_time_ns|run_cnt):\s+(\d+)$", text, re.MULTILINE))
-                return int(fields["run_time_ns"]), int(fields["run_cnt"])
+            fields = _fields(entry)
+            if fields.get("link_type") == "tcx":
+                return _bpf(_PROG_GET_FD_BY_ID, struct.pack("<3I", int(fields["prog_id"]), 0, 0))
         raise BrokenError("svcdns accelerate holds no link")
 
 
-def _program(number: int) -> int:
-    """Returns a descriptor of the program with this number. Raises OSError."""
-    attributes = ctypes.create_string_buffer(struct.pack("<3I", number, 0, 0))
+def _fields(path: Path) -> dict[str, str]:
+    """Returns the fields of a file in /proc/PID/fdinfo."""
+    return dict(re.findall(r"^(\w+):\s+(\S+)$", path.read_text(), re.MULTILINE))
+
+
+def _hits(number: int) -> int:
+    """Returns the replies that the map with this number has counted; 0 if it is another map."""
+    descriptor = _bpf(_MAP_GET_FD_BY_ID, struct.pack("<3I", number, 0, 0))
+    try:
+        fields = _fields(Path(f"/proc/self/fdinfo/{descriptor}"))
+        if int(fields["value_size"]) != COUNT_SIZE:
+            return 0
+        cpus = int(fields["max_entries"])
+        with mmap.mmap(descriptor, -(-cpus * COUNT_SIZE // mmap.PAGESIZE) * mmap.PAGESIZE) as counts:
+            words = struct.unpack_from(f"<{cpus * COUNT_WORDS}Q", counts)
+    finally:
+        os.close(descriptor)
+    return sum(sum(words[at : at + HIT_COUNTERS]) for at in range(0, len(words), COUNT_WORDS))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    """Calls bpf(2) and returns its result. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
-    found: int = libc.syscall(bpf.NUMBERS[platform.machine()], _PROG_GET_FD_BY_ID, attributes, 12)
+    found: int = libc.syscall(bpf.NUMBERS[platform.machine()], command, attributes, len(attributes))
     if found < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return found
