@@ -148,6 +148,7 @@ def warm(run: Run, measured: Measured, names: Names) -> None:
 
 def rates(run: Run, names: Names, rate: int, *servers: str) -> None:
     """Measures CPU time and latencies of each server at one rate."""
+    run.servers.core.measure_rest(2)
     label = RATES[rate]
     share = {5_000: 1 / 4, 20_000: 1 / 4, 0: 1 / 3}[rate] if names.scenario == "hit" else 1 / 2
     cpu = run.row(names.scenario, f"{CORE}, {label}", "µs", Target(round(share, 3), "nsd"))
@@ -256,7 +257,6 @@ def measure(run: Run, cluster: Cluster) -> None:
     mixed = Names("mix", write_queries(folder / "mix-warm", every), write_queries(folder / "mix", lines), MIX_NXDOMAIN)
     for turn in range(run.rounds):
         run.progress(f"round {turn + 1} of {run.rounds}")
-        run.servers.core.measure_rest(2)
         for rate in RATES:
             rates(run, hit, rate, *ALL)
         beside_hog(run, hit)
