@@ -9,7 +9,7 @@ FROM ${DEBIAN} AS root
 ARG BASE
 COPY tools/image.py ./
 RUN mkdir /files; [ "${BASE}" != scratch ] || { apt-get update \
- && apt-get install --yes --no-install-recommends python3-minimal && python3 image.py root /files; }
+ && apt-get install --yes --no-install-recommends python3 && python3 image.py root /files; }
 
 FROM ${BUILDER} AS build
 ARG BASE

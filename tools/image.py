@@ -1,7 +1,7 @@
 """Makes the files of the container image, in the build stages of the Dockerfile. Needs only the standard library.
 
 `image.py root FOLDER` puts Debian packages together to a root file system for Python.
-`image.py packages FOLDER` prepares the folder of installed Python packages. docs/operating.md has the reasons.
+`image.py packages FOLDER` prepares the folder of installed Python packages. docs/image.md has the reasons.
 """
 
 from __future__ import annotations

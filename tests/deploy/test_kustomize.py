@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import yaml
 from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.problem import Severity
 from svcdns.inspection.reading import read_given
-from tests.support.deployment import FOLDER, OVERLAYS, built, needs_kustomize, only, with_components
+from tests.support.deployment import FOLDER, OVERLAYS, built, built_in, needs_kustomize, only, with_components
 
 ADOPTING = ("adopt-kubeadm", "eks", "kind")
 BESIDE = ("aks", "side-by-side")
 WHOLE = ("k3s", "new-cluster")
 NODE_LOCAL = ("node-local", "node-local-removal")
+PAGES = [FOLDER.parents[1] / "docs" / "accelerator.md"]
 COMPONENTS = sorted(path.name for path in (FOLDER / "components").iterdir())
 pytestmark = [pytest.mark.integration, needs_kustomize]
 
@@ -142,6 +145,29 @@ def test_components_add_to_a_cluster(name: str, overlay: str, tmp_path: Path) ->
         _check_accelerator(only(before, "Deployment"), only(after, "Deployment"))
     if name == "hpa":
         assert "replicas" not in only(after, "Deployment")["spec"]
+
+
+@pytest.mark.parametrize("overlay", [*ADOPTING, *BESIDE, *WHOLE])
+def test_the_accelerator_can_be_added_to_each_overlay_with_a_deployment(overlay: str, tmp_path: Path) -> None:
+    """In the overlays beside CoreDNS, the Deployment and its container have the name `svcdns`."""
+    _check_accelerator(
+        only(built(overlay), "Deployment"), only(with_components(overlay, ["accelerator"], tmp_path), "Deployment")
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_image_of_the_pages_reaches_each_container(page: Path, tmp_path: Path) -> None:
+    """An operator copies each kustomization of a page to a folder of `overlays`."""
+    examples = re.findall(r"^```yaml\n(resources:.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert examples
+    shutil.copytree(FOLDER, tmp_path / "kustomize")
+    for number, example in enumerate(examples):
+        own = tmp_path / "kustomize" / "overlays" / f"own-{number}"
+        own.mkdir()
+        (own / "kustomization.yaml").write_text(example)
+        pod = only(built_in(own), "Deployment")["spec"]["template"]["spec"]
+        images = {one["image"] for one in (*pod["containers"], *pod["initContainers"])}
+        assert images == {"registry.example.org/svcdns:v1.12.1"}
 
 
 def test_the_proportional_autoscaler_sets_the_replicas(tmp_path: Path) -> None:

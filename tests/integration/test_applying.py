@@ -257,6 +257,26 @@ def test_helm_takes_over_coredns(with_coredns: ObjectWriter, helm: Helm) -> None
 
 
 @needs_helm
+def test_an_upgrade_without_the_earlier_values_changes_nothing(cluster: ObjectWriter, helm: Helm) -> None:
+    """Without the values, Helm would delete the Service of the cluster's DNS, and create one with another address."""
+    chart = str(HELM_FOLDER / "svcdns")
+    done = helm(
+        *INSTALL, chart, "--values", str(HELM_FOLDER / "adopt-kubeadm.yaml"), "--set", "podDisruptionBudget=null"
+    )
+    assert done.returncode == 0, done.stderr
+    before = release(cluster)
+    accelerated = (*INSTALL, chart, "--set", "svcdns.accelerator.enabled=true")
+    done = helm(*accelerated)
+    assert "would delete the Service kube-dns" in done.stderr
+    assert release(cluster) == before
+    done = helm(*accelerated, "--reuse-values")
+    assert done.returncode == 0, done.stderr
+    after = release(cluster)
+    assert {name for name in before if before[name] != after.get(name)} == {("Deployment", "coredns")}
+    assert after.keys() == before.keys()
+
+
+@needs_helm
 def test_a_release_of_coredns_chart_becomes_one_of_this_chart(
     cluster: ObjectWriter, helm: Helm, tmp_path: Path
 ) -> None:

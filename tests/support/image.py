@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,9 +16,9 @@ from tests.support.container import USER, Bundle, bound
 
 ROOT: Final = Path(__file__).parents[2]
 DEBIAN: Final = os.environ.get("SVCDNS_TEST_DEBIAN", "")
-PACKAGES: Final = "python3-venv,libcap2-bin,binutils"
 BUILDS: Final = ("localhost/svcdns-test", "localhost/svcdns-test-again")
-CERTIFICATES: Final = "/etc/ssl/certs"
+CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
+PIP: Final = "[global]\ncert = /ca.crt\n"
 ENVIRON: Final = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
 
 
@@ -53,10 +52,10 @@ def buildah(*arguments: str) -> str:
 
 
 def debian(folder: Path) -> str:
-    """Returns the name of a Debian image. Makes it from Debian's packages, unless an earlier run has made it."""
-    name = f"localhost/svcdns-test-debian:{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
+    """Returns the name of a Debian image without Python. Makes it as docs/image.md shows, unless it exists."""
+    name = "localhost/svcdns-test-debian:minbase"
     if subprocess.run(["buildah", "inspect", "--type=image", name], check=False, capture_output=True).returncode:
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
+        command = ["debootstrap", "--variant=minbase", "bookworm", str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         container = buildah("from", "scratch")
         buildah("add", "--quiet", container, str(folder), "/")
@@ -67,8 +66,9 @@ def debian(folder: Path) -> str:
 @contextmanager
 def built(folder: Path) -> Iterator[list[Image]]:
     """Builds the image twice, both builds at the same time, and mounts the files of both images."""
-    base = DEBIAN or debian(folder)
-    options = f"--volume {CERTIFICATES}:{CERTIFICATES}:ro --quiet"
+    base = DEBIAN or debian(folder / "root")
+    (folder / "pip.conf").write_text(PIP)
+    options = f"--volume {CERTIFICATES}:/ca.crt:ro --volume {folder}/pip.conf:/etc/pip.conf:ro --quiet"
     commands = [["make", "image", f"IMAGE={name}", f"DEBIAN={base}", f"BUILD_OPTIONS={options}"] for name in BUILDS]
     builds = [subprocess.Popen(command, cwd=ROOT, env=ENVIRON, stdout=subprocess.DEVNULL) for command in commands]
     codes = [build.wait() for build in builds]

@@ -19,6 +19,25 @@
 {{- default (include "svcdns.fullname" .) .Values.deployment.name -}}
 {{- end -}}
 
+{{- define "svcdns.service" -}}
+{{- default (include "svcdns.fullname" .) .Values.service.name -}}
+{{- end -}}
+
+{{/* Fails if an upgrade would delete the Service for DNS of this release, and create one with another name and address. */}}
+{{- define "svcdns.sameService" -}}
+{{- if and .Release.IsUpgrade .Values.isClusterService (not .Values.svcdns.renameService) -}}
+{{- $name := include "svcdns.service" . -}}
+{{- range (lookup "v1" "Service" .Release.Namespace "").items -}}
+{{- $owner := get (default dict .metadata.annotations) "meta.helm.sh/release-name" -}}
+{{- $ports := list -}}
+{{- range .spec.ports }}{{ $ports = append $ports (int .port) }}{{ end -}}
+{{- if and (eq $owner $.Release.Name) (ne .metadata.name $name) (has 53 $ports) -}}
+{{- fail (printf "this upgrade would delete the Service %s with its address, and create the Service %s. Pass the values of the earlier command again, or --reuse-values. If the change is intended, set svcdns.renameService=true" .metadata.name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "svcdns.configmap" -}}
 {{- default (include "svcdns.fullname" .) .Values.configmap.name -}}
 {{- end -}}
