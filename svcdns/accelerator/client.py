@@ -33,10 +33,10 @@ RETRY: Final = 5.0
 """The seconds between two attempts to connect."""
 GREETING_TIMEOUT: Final = 5.0
 """The seconds in which the helper must send the maps."""
-REPLACED_RETRY: Final = 60.0
-"""The seconds after which a worker that was replaced tries again, as its successor may have failed.
+LONG_RETRY: Final = 60.0
+"""The seconds after which a worker tries again that was replaced, or that had an unexpected error.
 
-A worker that ends because of the successor has ended by then.
+The successor of a replaced worker may have failed. A worker that ends because of the successor has ended by then.
 """
 TAKEN_OVER: Final = "another worker has taken over"
 """The reason of the end when the worker has a successor, which is usual at an upgrade in place."""
@@ -64,7 +64,7 @@ class Client:
         """`address` is the path of the helper's socket, or an abstract name after `@`.
 
         `connected` gets the greeting and the descriptors of the maps, which this object closes afterwards. `connected`
-        may raise OSError, ValueError or AcceleratorError. `lost` gets the reason of a failed attempt, or of the end of
+        may raise any exception. `lost` gets the reason of a failed attempt, or of the end of
         the connection. `is_map` checks a descriptor.
         """
         self._address, self._connected, self._lost, self._clock = address, connected, lost, clock
@@ -103,9 +103,13 @@ class Client:
             self._sock.close()
         self._sock, self._is_greeted = None, False
 
-    def _fail(self, reason: str, *, was_replaced: bool = False) -> None:
+    def give_up(self, error: Exception) -> None:
+        """Closes the connection after an unexpected error, and calls `lost`. The next attempt is in LONG_RETRY."""
+        self._fail(f"unexpected error: {type(error).__name__}: {error}", LONG_RETRY)
+
+    def _fail(self, reason: str, retry: float = RETRY) -> None:
         self.close()
-        self._deadline = self._clock() + (REPLACED_RETRY if was_replaced else RETRY)
+        self._deadline = self._clock() + retry
         self._lost(reason)
 
     def _receive(self) -> None:
@@ -116,7 +120,7 @@ class Client:
                 self._sock, MESSAGE_MAX, 2 * len(MAPS), socket.MSG_CMSG_CLOEXEC
             )
             if message == REPLACED:
-                self._fail(TAKEN_OVER, was_replaced=True)
+                self._fail(TAKEN_OVER, LONG_RETRY)
             elif not message:
                 self._fail("the helper has closed the connection")
             elif not self._is_greeted:
@@ -125,6 +129,8 @@ class Client:
             pass
         except (OSError, ValueError, AcceleratorError) as error:
             self._fail(_text(error))
+        except Exception as error:  # noqa: BLE001  logged by `lost`; the worker answers without the accelerator
+            self.give_up(error)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -28,11 +28,12 @@ class UnusableInterface(AcceleratorError):
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A network interface. `addresses` does not include IPv6 link-local addresses."""
+    """A network interface. `addresses` does not include IPv6 link-local addresses. `mtu` is 0 if it is unknown."""
 
     name: str
     index: int
     addresses: tuple[str, ...]
+    mtu: int = 0
 
 
 def pod_interface(name: str | None) -> Interface:
@@ -50,7 +51,8 @@ def pod_interface(name: str | None) -> Interface:
         )
     families = {socket.AF_INET, socket.AF_INET6}
     found = [item.address.partition("%")[0] for item in psutil.net_if_addrs().get(name, []) if item.family in families]
-    return Interface(name, index, tuple(address for address in found if not address.lower().startswith("fe80:")))
+    addresses = tuple(address for address in found if not address.lower().startswith("fe80:"))
+    return Interface(name, index, addresses, _mtu(name))
 
 
 def default_interface(network: Path = _NETWORK) -> str:
@@ -89,6 +91,11 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+def _mtu(name: str) -> int:
+    stats = psutil.net_if_stats().get(name)
+    return 0 if stats is None else stats.mtu
 
 
 def driver_of(name: str) -> str:

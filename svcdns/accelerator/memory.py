@@ -6,7 +6,8 @@ One process writes. Rules:
    entry.
 2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
    entry. By then, the program has finished with each packet that it was handling at the removal.
-3. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
+3. The places are written only LAST_REPLIES seconds after a stop. By then, the program reads them for no packet.
+4. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ from svcdns.serving.metrics import HitCounter
 
 REST: Final = 1.0
 """The seconds between the removal of an entry and the next use of its slots and of its hit counter."""
+LAST_REPLIES: Final = 0.02
+"""The seconds after a stop in which the program sends its last replies: packets that were in it at the stop."""
 WAKE_STEP: Final = 64
 """The most removed entries whose slots become free in one step."""
 USES_STEP: Final = 256
@@ -94,6 +97,12 @@ class Placed(msgspec.Struct, gc=False, eq=False):
     number: int
     hit_counter: HitCounter
     is_denial: bool = False
+
+
+def _pack(place: Place) -> bytes:
+    family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
+    kind = 6 if family == socket.AF_INET6 else 4
+    return PLACE.pack(socket.inet_pton(family, place.address), socket.htons(place.port), kind, place.table)
 
 
 class Memory:
@@ -138,6 +147,10 @@ class Memory:
         self._resting: deque[tuple[float, list[Placed]]] = deque()
         self._unsettled: list[tuple[float, Placed]] = []
         """Removed entries without a number. `take_uses` frees their slots when it has their last uses."""
+        self._places = b""
+        """The addresses and ports at which the program answers after the next heartbeat."""
+        self._places_from: float | None = None
+        """The earliest time at which `_places` may be written to the memory, or None if they are written."""
         self.entries = 0
         """The number of entries that the program may answer with."""
         self._slots_of = [0, 0]
@@ -183,20 +196,34 @@ class Memory:
     # -- state
 
     def place(self, places: Sequence[Place]) -> None:
-        """Sets the addresses and ports at which the program answers. At most PLACES of them are used."""
-        self._place_count[PLACE_COUNT // 4] = 0
-        at = STATE.size
-        for address, port, table in places[:PLACES]:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            octets = socket.inet_pton(family, address)
-            kind = 4 if family == socket.AF_INET else 6
-            self._state[at : at + PLACE.size] = PLACE.pack(octets, socket.htons(port), kind, table)
-            at += PLACE.size
+        """Sets the addresses and ports at which the program answers. At most PLACES of them are used.
+
+        If they change, the program stops until the first heartbeat after LAST_REPLIES seconds.
+        """
+        wanted = b"".join(map(_pack, places[:PLACES]))
+        if wanted == self._places:
+            return
+        if self._valid_until[VALID_UNTIL // 8]:
+            self._places_from = self._clock() + LAST_REPLIES
+        elif self._places_from is None:
+            self._places_from = self._clock()
+        self._places = wanted
+        self.stop()
         self._order_stores()
-        self._place_count[PLACE_COUNT // 4] = min(len(places), PLACES)
+        self._place_count[PLACE_COUNT // 4] = 0
 
     def heartbeat(self, seconds: float) -> None:
-        """Lets the program answer for `seconds` from the present time of `clock`."""
+        """Lets the program answer for `seconds` from the present time of `clock`.
+
+        Does nothing in the LAST_REPLIES seconds after a change of the places.
+        """
+        if self._places_from is not None:
+            if self._clock() < self._places_from:
+                return
+            self._state[STATE.size : STATE.size + len(self._places)] = self._places
+            self._order_stores()
+            self._place_count[PLACE_COUNT // 4] = len(self._places) // PLACE.size
+            self._places_from = None
         self._valid_until[VALID_UNTIL // 8] = int((self._clock() + seconds) * 1e9)
 
     def stop(self) -> None:

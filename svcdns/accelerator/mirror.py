@@ -61,8 +61,12 @@ def _lowest_ttl(wires: Sequence[bytes], offsets: Sequence[Sequence[int]]) -> int
 class TableMirror:
     """The copied entries of one answer table."""
 
-    def __init__(self, responder: Responder, memory: Memory, number: int) -> None:
-        """`number` is the number of the answer table in the memory."""
+    def __init__(self, responder: Responder, memory: Memory, number: int, longest: int = LARGE) -> None:
+        """`number` is the number of the answer table in the memory.
+
+        Replies of more than `longest` octets, without the id, are not copied.
+        """
+        self._longest = longest
         self.responder, self.table, self.number = responder, responder.table, number
         self.placed: dict[bytes, Placed] = {}
         """The entries in the memory, by key."""
@@ -92,7 +96,7 @@ class TableMirror:
             shortest, longest = min(map(len, wires)), max(map(len, wires))
         else:
             shortest = longest = len(wires[0])
-        if shortest <= len(key) or longest > LARGE:
+        if shortest <= len(key) or longest > self._longest:
             return
         until = FOREVER if entry.deadline == inf else int(entry.deadline * SECOND) - 1
         next_second, offsets = 0, _NONE

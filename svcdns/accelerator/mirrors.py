@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from svcdns.accelerator.hit_numbers import UNNUMBERED
-from svcdns.accelerator.layout import PLACES
+from svcdns.accelerator.layout import LARGE, PLACES
 from svcdns.accelerator.memory import REST, Memory, Place, Placed
 from svcdns.accelerator.metrics import DROPPED, ENTRIES, PASSED, PASSED_REASONS, REPLIES
 from svcdns.accelerator.mirror import TableMirror, answers_packets
@@ -46,10 +46,19 @@ class Mirrors:
     """Connects answer tables with the memory of the program."""
 
     def __init__(
-        self, memory: Memory, addresses: Sequence[str], listeners: Listeners, counters: Counters, clock: Clock
+        self,
+        memory: Memory,
+        addresses: Sequence[str],
+        listeners: Listeners,
+        counters: Counters,
+        clock: Clock,
+        longest: int = LARGE,
     ) -> None:
-        """`addresses` are the addresses of the interface at which the program answers."""
-        self.memory = memory
+        """`addresses` are the addresses of the interface at which the program answers.
+
+        `longest` is the length in octets, without the id, of the longest replies that the program may send.
+        """
+        self.memory, self._longest = memory, longest
         self._addresses = dict.fromkeys(map(_packed, addresses))
         self._listeners, self._counters, self._clock = listeners, counters, clock
         self._mirrors: dict[int, TableMirror] = {}
@@ -100,7 +109,7 @@ class Mirrors:
                 responder.table.mirror = mirror
                 return mirror
         number = next(number for number in range(len(self._mirrors) + 1) if number not in self._mirrors)
-        mirror = self._mirrors[number] = TableMirror(responder, self.memory, number)
+        mirror = self._mirrors[number] = TableMirror(responder, self.memory, number, self._longest)
         responder.table.mirror = mirror
         return mirror
 
@@ -124,13 +133,15 @@ class Mirrors:
 
         Call it shortly after `end`, when the program has sent its last reply.
         """
-        self._count()
-        for placed, uses in [one for found in self.memory.take_uses() for one in found]:
-            if placed.number == UNNUMBERED:
-                self._add(placed.hit_counter, placed.table, uses)
-        self._count_packets()
-        self._counters.set(self._counters.cell(ENTRIES), 0)
-        self.memory.close()
+        try:
+            self._count()
+            for placed, uses in [one for found in self.memory.take_uses() for one in found]:
+                if placed.number == UNNUMBERED:
+                    self._add(placed.hit_counter, placed.table, uses)
+            self._count_packets()
+        finally:
+            self._counters.set(self._counters.cell(ENTRIES), 0)
+            self.memory.close()
 
     # -- once a second
 

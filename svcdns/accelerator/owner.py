@@ -3,8 +3,9 @@
 Rules:
 
 1. Without the helper, the worker answers all queries itself. Each failure is one line of the log.
-2. The program answers only for VALID seconds after a heartbeat, so the program stops if the worker hangs.
-3. When the worker ends, it stops the program first. Then the worker counts the last replies of the program.
+2. After an unexpected error, the worker stops the program, and answers all queries itself.
+3. The program answers only for VALID seconds after a heartbeat, so the program stops if the worker hangs.
+4. When the worker ends, it stops the program first. Then the worker counts the last replies of the program.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 from svcdns.accelerator.client import TAKEN_OVER, Client, is_bpf_map
 from svcdns.accelerator.layout import PLACES
-from svcdns.accelerator.memory import Memory
+from svcdns.accelerator.memory import LAST_REPLIES, Memory
 from svcdns.accelerator.metrics import UP
 from svcdns.accelerator.mirrors import Mirrors
 from svcdns.accelerator.protocol import Greeting
@@ -27,8 +28,6 @@ from svcdns.telemetry.counters import Counters
 
 VALID: Final = 0.75
 """The seconds for which the program answers after a heartbeat."""
-LAST_REPLIES: Final = 0.02
-"""The seconds after a stop in which the program sends its last replies: packets that were in it at the stop."""
 
 log = logging.getLogger("svcdns")
 
@@ -70,6 +69,12 @@ class Accelerator:
 
     def place(self) -> None:
         """Lets the program answer for the sockets that the worker reads now, with the present Corefile."""
+        try:
+            self._place()
+        except Exception as error:  # noqa: BLE001  logged; the worker answers without the accelerator
+            self._client.give_up(error)
+
+    def _place(self) -> None:
         if self._mirrors is not None:
             left_out = self._mirrors.place()
             if left_out:
@@ -80,10 +85,13 @@ class Accelerator:
         mirrors = self._mirrors
         if mirrors is None:
             return
-        for _ in mirrors.steps():
-            yield
-            if self._mirrors is not mirrors:  # the connection ended meanwhile
-                return
+        try:
+            for _ in mirrors.steps():
+                yield
+                if self._mirrors is not mirrors:  # the connection ended meanwhile
+                    return
+        except Exception as error:  # noqa: BLE001  logged; the worker answers without the accelerator
+            self._client.give_up(error)
 
     async def end(self) -> None:
         """Stops the program, counts its last replies, and closes the connection."""
@@ -97,10 +105,12 @@ class Accelerator:
 
     def _connected(self, greeting: Greeting, descriptors: list[int]) -> None:
         memory = Memory(descriptors, greeting.small, greeting.large, greeting.cpus, self._clock)
-        self._mirrors = Mirrors(memory, greeting.addresses, self._listeners, self._counters, self._clock)
+        self._mirrors = Mirrors(
+            memory, greeting.addresses, self._listeners, self._counters, self._clock, greeting.longest_reply
+        )
+        self._place()
         self._counters.set(self._up, 1)
         self._failures.clear()
-        self.place()
         level = logging.INFO if self._mirrors.places else logging.WARNING
         log.log(level, LogLine("accelerator connected", interface=greeting.interface, addresses=self._mirrors.places))
 
@@ -127,4 +137,7 @@ class Accelerator:
 
     def _finish(self, mirrors: Mirrors) -> None:
         self._finishing.remove(mirrors)
-        mirrors.finish()
+        try:
+            mirrors.finish()
+        except Exception as error:  # noqa: BLE001  the error that ended the connection may come again here
+            log.warning(LogLine("the last replies of the accelerator are not counted", error=repr(error)))

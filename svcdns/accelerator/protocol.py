@@ -10,11 +10,17 @@ from typing import Final
 
 import msgspec
 
-from svcdns.accelerator.layout import LAYOUT, SLOTS_MAX
+from svcdns.accelerator.layout import LARGE, LAYOUT, SLOTS_MAX
 from svcdns.errors import UNDECODABLE, SvcdnsError
 
 DEFAULT_SOCKET: Final = "@svcdns-accelerator"
 """An abstract name: the containers of a Pod share it without a volume (unix(7))."""
+IMAGE_UID: Final = 65532
+"""The user of the DNS server in the image and in the manifests of deploy/."""
+IPV4_HEADER: Final = 20
+IPV6_HEADER: Final = 40
+UDP_HEADER: Final = 8
+ID: Final = 2
 MESSAGE_MAX: Final = 16384
 CPUS_MAX: Final = 8192
 """The most CPUs that a kernel can be built for."""
@@ -38,6 +44,16 @@ class Greeting(msgspec.Struct, frozen=True):
     small: int = 0
     large: int = 0
     cpus: int = 0
+    mtu: int = 0
+    """The MTU of the interface, or 0 if it is unknown."""
+
+    @property
+    def longest_reply(self) -> int:
+        """Returns the length in octets, without the id, of the longest reply that fits a packet of the interface."""
+        if not self.mtu:
+            return LARGE
+        header = IPV6_HEADER if any(":" in address for address in self.addresses) else IPV4_HEADER
+        return max(0, min(LARGE, self.mtu - header - UDP_HEADER - ID))
 
 
 def socket_address(text: str) -> str:

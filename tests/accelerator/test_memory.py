@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from svcdns.accelerator import hit_numbers
 from svcdns.accelerator.hit_numbers import UNNUMBERED
-from svcdns.accelerator.layout import PLACES, SMALL
-from svcdns.accelerator.memory import REST, Memory, Place, Placed
+from svcdns.accelerator.layout import PLACE, PLACES, SMALL, STATE
+from svcdns.accelerator.memory import LAST_REPLIES, REST, Memory, Place, Placed
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
 from tests.support.kernel_program import KernelProgram, make_maps
@@ -45,21 +45,51 @@ def memory(clock: Clock, slots: int = SLOTS) -> Iterator[tuple[Memory, KernelPro
 
 
 def test_places_are_answered_under_the_number_of_their_table() -> None:
-    packet = b"id" + bytes(30)
-    with memory(Clock()) as (found, program):
+    packet, clock = b"id" + bytes(30), Clock()
+    with memory(clock) as (found, program):
         found.put(packet[2:], (REPLY,), 5, counter())
         found.place([Place("10.0.0.1", 53, 5), Place("fd00::1", 53, 6), Place("10.0.0.1", 5353, 5)])
+        clock.turn(LAST_REPLIES)
+        found.heartbeat(1e6)
         assert program.packet(packet, "10.0.0.1", 53, 1000.0) == b"id" + REPLY
         assert program.packet(packet, "10.0.0.1", 5353, 1000.0) == b"id" + REPLY
         assert program.packet(packet, "fd00::1", 53, 1000.0) is None
         assert program.packet(packet, "10.0.0.2", 53, 1000.0) is None
         found.place([Place("fd00::1", 53, 5)])
+        clock.turn(LAST_REPLIES)
+        found.heartbeat(1e6)
         assert program.places() == [("fd00::1", 53, 5)]
 
 
+def test_places_change_only_after_the_last_replies() -> None:
+    """The same places do not stop the program."""
+    packet, clock = b"id" + bytes(30), Clock()
+    old, new = Place("10.0.0.1", 53, TABLE), Place("10.0.0.2", 53, TABLE)
+    with memory(clock) as (found, program):
+        found.put(packet[2:], (REPLY,), TABLE, counter())
+        found.place([old])
+        clock.turn(LAST_REPLIES)
+        found.heartbeat(1e6)
+        found.place([old])
+        assert program.packet(packet, "10.0.0.1", 53, clock()) == b"id" + REPLY
+        before = bytes(found._state[STATE.size : STATE.size + PLACE.size])
+        for places in ([new, old], [new]):
+            found.place(places)
+            found.heartbeat(1e6)
+            assert bytes(found._state[STATE.size : STATE.size + PLACE.size]) == before
+            assert program.packet(packet, "10.0.0.1", 53, clock()) is None
+        clock.turn(LAST_REPLIES)
+        found.heartbeat(1e6)
+        assert program.packet(packet, "10.0.0.1", 53, clock()) is None
+        assert program.packet(packet, "10.0.0.2", 53, clock()) == b"id" + REPLY
+
+
 def test_more_places_than_there_is_room_for_are_left_out() -> None:
-    with memory(Clock()) as (found, program):
+    clock = Clock()
+    with memory(clock) as (found, program):
         found.place([Place("10.0.0.1", port, 0) for port in range(PLACES + 1)])
+        clock.turn(LAST_REPLIES)
+        found.heartbeat(1e6)
         assert len(program.places()) == PLACES
 
 

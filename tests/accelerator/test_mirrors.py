@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcdns.accelerator import hit_numbers
-from svcdns.accelerator.memory import Memory
+from svcdns.accelerator.memory import LAST_REPLIES, Memory
 from svcdns.accelerator.mirrors import Mirrors
 from svcdns.chain.routing import DROPPED
 from svcdns.process.sample_memory import private_ring
@@ -74,6 +74,7 @@ def test_places(sockets: list[tuple[str, int, Any]], places: list[tuple[str, int
     listeners = SimpleNamespace(datagram_sockets=[a_socket(*one) for one in sockets], responders=[])
     mirrors = Mirrors(memory, [V4, V6], cast("Listeners", listeners), Counters(), Clock())
     assert mirrors.place() == 0
+    memory.heartbeat(1.0)
     assert program.places() == places
     attached = {id(one.table) for *_, one in sockets if one is not None and one.table.mirror is not None}
     assert len(attached) == len({table for *_, table in places})
@@ -108,6 +109,8 @@ class Play:
                     a_socket(V4, 53 + one, self.responders[one]) for one in range(2) if number >> one & 1
                 ]
                 self.mirrors.place()
+                self.clock.turn(LAST_REPLIES)
+                self.memory.heartbeat(1.0)
             case "put":
                 counter = self.counters[which][number % 3]
                 responder.table.put(Entry(key, b"%20d" % number, float("inf"), (("d", key.decode()),), counter))

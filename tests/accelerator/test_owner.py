@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from svcdns.accelerator import client, mirror
-from svcdns.accelerator.client import GREETING_TIMEOUT, REPLACED_RETRY, RETRY
+from svcdns.accelerator.client import GREETING_TIMEOUT, LONG_RETRY, RETRY
 from svcdns.accelerator.memory import REST
+from svcdns.accelerator.mirrors import Mirrors
 from svcdns.accelerator.owner import Accelerator
 from svcdns.accelerator.protocol import Greeting
 from svcdns.cluster.changes import Gone, Kind, Put
@@ -238,8 +239,49 @@ async def test_a_replaced_worker_does_not_take_the_program_back(world: Accelerat
     world.heartbeat()
     assert await world.ask(NAME) == ["5 10.96.0.1"]
     assert len(helper.programs) == 1
-    world.passed += REPLACED_RETRY
+    world.passed += LONG_RETRY
     await world.connect(helper)
+
+
+def fails(*_: object) -> int:
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("method", ["steps", "place", "_count"])
+async def test_an_unexpected_error(
+    world: Accelerated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """The worker answers without the accelerator, and connects again later."""
+    caplog.set_level(logging.WARNING, "svcdns")
+    helper = world.helper()
+    await world.connect(helper)
+    await world.store()
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirrors, method, fails)
+        await world.worker.update()
+        await world.worker.read(frozenset({0}))
+        assert (world.up(), world.kernel()) == (0, [])
+        await until(lambda: not world.accelerator._finishing)
+        assert await world.ask(NAME) == ["5 10.96.0.1"]
+    lines = [one.getMessage() for one in caplog.records if one.getMessage().startswith("accelerator")]
+    assert lines == ['accelerator not used reason="unexpected error: ZeroDivisionError: a bug"']
+    world.passed += RETRY + 0.1
+    world.heartbeat()
+    assert len(helper.programs) == 1
+    world.passed += LONG_RETRY
+    await world.connect(helper)
+    assert world.kernel() == ["5 10.96.0.1"]
+
+
+async def test_an_unexpected_error_while_connecting(
+    world: Accelerated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Mirrors, "place", fails)
+    world.helper()
+    world.heartbeat()
+    await until(lambda: "ZeroDivisionError: a bug" in caplog.text)
+    assert world.up() == 0
+    assert await world.store() == ["5 10.96.0.1"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +299,15 @@ async def test_a_helper_without_a_program(
     await until(lambda: text in caplog.text)
     assert world.up() == 0
     assert await world.store() == ["5 10.96.0.1"]
+
+
+@pytest.mark.parametrize(("octets", "is_answered"), [(0, True), (1, False)], ids=["fits", "too long"])
+async def test_a_reply_longer_than_the_mtu_is_not_copied(world: Accelerated, octets: int, is_answered: bool) -> None:
+    await world.store()
+    (entry,) = world.worker.listeners.tables[0].usable(monotonic())
+    mtu = 20 + 8 + 2 + len(entry.wires[0]) - octets
+    await world.connect(world.helper(msgspec.structs.replace(greeting(LOCAL), mtu=mtu)))
+    assert (world.kernel() != []) == is_answered
 
 
 async def test_a_helper_that_is_silent(world: Accelerated, caplog: pytest.LogCaptureFixture) -> None:

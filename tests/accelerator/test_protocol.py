@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from svcdns.accelerator.layout import LARGE
 from svcdns.accelerator.protocol import AcceleratorError, Greeting, decode_greeting, encode_greeting, socket_address
 
 
@@ -33,3 +34,17 @@ def test_unusable_greetings(message: bytes, text: str) -> None:
 def test_addresses_that_begin_with_an_at_sign_are_abstract() -> None:
     assert socket_address("@svcdns-accelerator") == "\0svcdns-accelerator"
     assert socket_address("/run/svcdns.sock") == "/run/svcdns.sock"
+
+
+@pytest.mark.parametrize(
+    ("mtu", "addresses", "longest"),
+    [
+        (0, ("fd00::1",), LARGE),
+        (1500, ("10.0.0.1", "fd00::1"), LARGE),
+        (1280, ("10.0.0.1", "fd00::1"), 1280 - 40 - 8 - 2),
+        (1260, ("10.0.0.1",), 1260 - 20 - 8 - 2),
+        (40, ("fd00::1",), 0),
+    ],
+)
+def test_the_longest_reply_fits_the_mtu(mtu: int, addresses: tuple[str, ...], longest: int) -> None:
+    assert Greeting(mtu=mtu, addresses=addresses).longest_reply == longest

@@ -124,6 +124,7 @@ def content(wire: bytes) -> tuple[object, ...]:
     return reply.rcode(), answers, [(rrset.name, rrset.rdtype, rrset.ttl) for rrset in reply.authority]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropped_at_once", [2, 256])
 @pytest.mark.parametrize("corefile", COREFILES)
 async def test_the_kernel_answers_as_the_chain(

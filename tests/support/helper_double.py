@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -46,8 +47,8 @@ class HelperDouble:
     def replace(self, owner: socket.socket | None = None) -> None:
         """Tells the owner that another worker has taken over."""
         if self._owner is not None:
-            self._owner.send(REPLACED)
-            self._owner.close()
+            with self._owner, suppress(BrokenPipeError):
+                self._owner.send(REPLACED)
         self._owner = owner
 
     def has_owner(self) -> bool:
