@@ -3,6 +3,9 @@
 Each new connection gets maps and a program of its own, and becomes the owner. At the same time, the program of an
 earlier owner is detached, so later writes of the earlier owner have no effect. When the owner's connection ends, the
 program is detached. The kernel detaches the program if this process dies.
+
+Only processes of chosen users become the owner, because the owner writes the replies. At most MAX_NEW connections in
+NEW_PERIOD get maps, because a process that keeps descriptors keeps the memory of the maps.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import os
 import select
 import socket
 import struct
+from collections import deque
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -23,14 +28,31 @@ from svcdns.accelerator.elf import Program, read_program
 from svcdns.accelerator.interface import Interface, pod_interface
 from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, program_shapes
 from svcdns.accelerator.obstacles import explain, read_rights
-from svcdns.accelerator.protocol import REPLACED, AcceleratorError, Greeting, encode_greeting, socket_address
+from svcdns.accelerator.protocol import (
+    IMAGE_UID,
+    REPLACED,
+    AcceleratorError,
+    Greeting,
+    encode_greeting,
+    socket_address,
+)
+from svcdns.eventloop.clock import Clock, monotonic
 from svcdns.log_line import LogLine
 
 log = logging.getLogger("svcdns")
 
 SECTION: Final = "tcx"
+MAX_NEW: Final = 4
+"""The most connections that get maps in NEW_PERIOD. An upgrade in place needs one."""
+NEW_PERIOD: Final = 4.0
+"""Seconds, less than `client.RETRY`, so that a refused worker gets maps at its next attempt."""
+PAUSE: Final = 0.1
+"""The seconds without new connections after a lack of descriptors or memory."""
+_LACKS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_MAX_REFUSED: Final = 16
+"""The most users whose refusals are logged."""
 _POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
-_PEER: Final = struct.Struct("3i")
+_PEER: Final = struct.Struct("=iII")
 
 
 class SocketTaken(AcceleratorError):
@@ -40,6 +62,16 @@ class SocketTaken(AcceleratorError):
 def possible_cpus(path: Path = _POSSIBLE_CPUS) -> int:
     """Returns the number of CPUs that the machine can have: the map `counts` has an element for each CPU."""
     return int(path.read_text().strip().replace("-", ",").rpartition(",")[2]) + 1
+
+
+class Refused(AcceleratorError):
+    """Raised if a process gets no maps, for a reason that only concerns this process."""
+
+
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Returns the process id and the uid of the process that connected, which the kernel reports (unix(7))."""
+    pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return pid, uid
 
 
 class Attachment:
@@ -57,8 +89,8 @@ class Attachment:
         The caller closes the descriptors. Raises AcceleratorError. After an error, the earlier program stays attached.
         """
         bpf.check_machine()
-        interface = pod_interface(self._wanted)
         try:
+            interface = pod_interface(self._wanted)
             return interface, self._renew(interface, read_program(_object(), SECTION))
         except OSError as error:
             raise AcceleratorError(explain(error, read_rights())) from error
@@ -104,9 +136,19 @@ def _object() -> bytes:
 class Helper:
     """Serves the socket. One connection at a time is the owner."""
 
-    def __init__(self, address: str, attachment: Attachment) -> None:
-        """Opens the socket at `address` (`@name` for an abstract one). Raises SocketTaken."""
-        self._attachment = attachment
+    def __init__(
+        self, address: str, attachment: Attachment, users: Iterable[int] = (IMAGE_UID,), clock: Clock = monotonic
+    ) -> None:
+        """Opens the socket at `address` (`@name` for an abstract one). Raises SocketTaken.
+
+        Processes of root and of the uids in `users` may become the owner.
+        """
+        self._attachment, self._clock = attachment, clock
+        self._users = frozenset(users) | {0}
+        self._refused: set[int] = set()
+        """The uids whose refusal is logged."""
+        self._renewed: deque[float] = deque(maxlen=MAX_NEW)
+        """The times at which the last connections were admitted to get maps."""
         self._owner: socket.socket | None = None
         self._failure = ""
         self._listener = _listen(address)
@@ -126,8 +168,17 @@ class Helper:
         if self._owner in ready and self._has_ended(self._owner):
             self._release("the worker closed its connection")
         if self._listener in ready:
-            with suppress(BlockingIOError, ConnectionAbortedError):
-                self._accept(self._listener.accept()[0])
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _LACKS:
+                    raise
+                self.note_failure(f"a connection cannot be accepted: {error.strerror}")
+                select.select([] if self._owner is None else [self._owner], [], [], PAUSE)
+                return
+            self._accept(connection)
 
     def close(self) -> None:
         """Detaches the program, and closes the sockets."""
@@ -147,11 +198,13 @@ class Helper:
         if self._has_ended(connection):  # as that of a second `svcdns accelerate` that looks whether this one runs
             connection.close()
             return
-        pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        pid, uid = peer(connection)
         try:
+            self._admit(uid)
             interface, maps = self._attachment.renew()
         except AcceleratorError as error:
-            self.note_failure(str(error))
+            if not isinstance(error, Refused):
+                self.note_failure(str(error))
             with connection, suppress(OSError):
                 connection.send(encode_greeting(Greeting(error=str(error))))
             return
@@ -169,6 +222,21 @@ class Helper:
             if earlier is not None:
                 with earlier, suppress(OSError):
                     earlier.send(REPLACED)
+
+    def _admit(self, uid: int) -> None:
+        """Raises Refused if a process with this uid may not become the owner now."""
+        if uid not in self._users:
+            reason = f"uid {uid} may not write replies: permit it with 'svcdns accelerate --uid {uid}'"
+            if uid not in self._refused and len(self._refused) < _MAX_REFUSED:
+                self._refused.add(uid)
+                log.warning(LogLine("accelerator refused a process", reason=reason))
+            raise Refused(reason)
+        now = self._clock()
+        if len(self._renewed) == MAX_NEW and now < self._renewed[0] + NEW_PERIOD:
+            reason = f"more than {MAX_NEW} workers connected within {NEW_PERIOD:.0f} s"
+            self.note_failure(reason)
+            raise Refused(reason)
+        self._renewed.append(now)
 
     def _release(self, reason: str) -> None:
         self._attachment.detach()
@@ -196,6 +264,7 @@ def _send_maps(connection: socket.socket, interface: Interface, maps: dict[str, 
         small=SMALL_SLOTS,
         large=LARGE_SLOTS,
         cpus=possible_cpus(),
+        mtu=interface.mtu,
     )
     socket.send_fds(connection, [encode_greeting(greeting)], [maps[name] for name in MAPS])
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from svcdns.accelerator.helper import Attachment, Helper
-from svcdns.accelerator.protocol import DEFAULT_SOCKET, AcceleratorError
+from svcdns.accelerator.protocol import DEFAULT_SOCKET, IMAGE_UID, AcceleratorError
 from svcdns.cli.errors import CannotRun
 from svcdns.log_line import LogLine
 from svcdns.telemetry import logging as log_lines
@@ -18,6 +18,7 @@ EXAMPLES = """\b
 Examples:
   svcdns accelerate
   svcdns accelerate --interface eth0 --stay
+  svcdns accelerate --uid 1000 --uid 1001
   svcdns accelerate --socket /run/svcdns/accelerator.sock
 """
 
@@ -37,15 +38,20 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     help="The socket for the server: @NAME is an abstract name, other texts are paths.",
 )  # fmt: skip
 @click.option(
+    "--uid", "users", metavar="UID", type=click.IntRange(0), multiple=True, default=(IMAGE_UID,), show_default=True,
+    help="A user whose processes may connect, in addition to root. Can be repeated.",
+)  # fmt: skip
+@click.option(
     "--stay",
     is_flag=True,
     help="Stay if the kernel refuses, and tell the server why, so that a failure never keeps a Pod from starting.",
 )
-def accelerate(interface: str | None, address: str, stay: bool) -> int:
+def accelerate(interface: str | None, address: str, users: tuple[int, ...], stay: bool) -> int:
     """Attaches a program to the Pod's interface that answers queries from replies which the server keeps in memory.
 
     The server does so if its environment variable SVCDNS_ACCELERATOR has the ADDRESS. Both run in one Pod, and this
-    command needs the capabilities BPF and NET_ADMIN. The program is detached when this command or the server ends.
+    command needs the capabilities BPF and NET_ADMIN. Name the user of the server with --uid. The program is detached
+    when this command or the server ends.
 
     Exit code: 0 after SIGTERM or SIGINT, 2 if the command cannot run.
     """
@@ -53,7 +59,7 @@ def accelerate(interface: str | None, address: str, stay: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        helper = Helper(address, Attachment(interface))
+        helper = Helper(address, Attachment(interface), users)
         try:
             _serve(helper, address, stay)
         except _Stopped:

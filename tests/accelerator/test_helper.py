@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
-from svcdns.accelerator.helper import Attachment, Helper, SocketTaken, possible_cpus
+from svcdns.accelerator import helper as helper_module
+from svcdns.accelerator.helper import MAX_NEW, NEW_PERIOD, Attachment, Helper, SocketTaken, possible_cpus
 from svcdns.accelerator.interface import Interface, UnusableInterface
 from svcdns.accelerator.layout import MAPS
 from svcdns.accelerator.protocol import REPLACED, AcceleratorError, decode_greeting
+from tests.support.world import Clock
 
 
 class FileAttachment(Attachment):
@@ -38,10 +43,15 @@ def attachment() -> FileAttachment:
 
 
 @pytest.fixture
-def helper(attachment: FileAttachment, tmp_path: Path) -> Iterator[Helper]:
-    made = Helper(str(tmp_path / "socket"), attachment)
+def helper(attachment: FileAttachment, clock: Clock, tmp_path: Path) -> Iterator[Helper]:
+    made = Helper(str(tmp_path / "socket"), attachment, [os.geteuid()], clock)
     yield made
     made.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def connect(path: Path) -> socket.socket:
@@ -113,6 +123,77 @@ def test_a_failure_is_sent_and_logged_once(
     attachment.failure = ""
     assert helper.check() == Interface("eth0", 7, ("10.1.2.3",))
     assert attachment.attached == 0
+
+
+def test_only_chosen_users_become_the_owner(
+    attachment: FileAttachment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another user gets no maps, and takes nothing over. The log has one line for each user."""
+    uids = iter([1000, 0, 1001, 1001])
+    monkeypatch.setattr(helper_module, "peer", lambda _connection: (7, next(uids)))
+    helper = Helper(str(tmp_path / "socket"), attachment, [1000])
+    with connect(tmp_path) as first:
+        helper.serve_once()
+        assert decode_greeting(first.recv(16384)).interface == "eth0"
+        with connect(tmp_path) as root:
+            helper.serve_once()
+            assert decode_greeting(root.recv(16384)).interface == "eth0"
+            assert first.recv(100) == REPLACED
+            for _ in range(2):
+                with connect(tmp_path) as other:
+                    helper.serve_once()
+                    with pytest.raises(AcceleratorError, match="uid 1001 may not write replies"):
+                        decode_greeting(other.recv(16384))
+                    assert other.recv(100) == b""
+            root.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                root.recv(100)
+    helper.close()
+    assert caplog.text.count("uid 1001 may not write replies") == 1
+
+
+def test_a_worker_that_connects_in_a_loop(
+    helper: Helper, attachment: FileAttachment, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that keeps descriptors keeps the memory of its maps, so only a few connections get maps."""
+    for turn in range(MAX_NEW + 3):
+        with connect(tmp_path) as connection:
+            helper.serve_once()
+            message = connection.recv(16384)
+            assert (b"more than 4 workers" in message) == (turn >= MAX_NEW)
+        if turn < MAX_NEW:
+            helper.serve_once()
+    assert caplog.text.count("more than 4 workers") == 1
+    clock.turn(NEW_PERIOD)
+    with connect(tmp_path) as connection:
+        helper.serve_once()
+        assert decode_greeting(connection.recv(16384)).interface == "eth0"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_a_lack_of_descriptors(
+    helper: Helper,
+    attachment: FileAttachment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    """The helper waits, and accepts the connection later."""
+
+    def accept() -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(helper_module, "PAUSE", 0.001)
+    listener = helper._listener
+    with connect(tmp_path) as connection:
+        monkeypatch.setattr(helper, "_listener", SimpleNamespace(fileno=listener.fileno, accept=accept))
+        for _ in range(2):
+            helper.serve_once()
+        monkeypatch.setattr(helper, "_listener", listener)
+        helper.serve_once()
+        assert decode_greeting(connection.recv(16384)).interface == "eth0"
+    assert caplog.text.count("a connection cannot be accepted") == 1
 
 
 def test_the_socket_of_a_helper_that_runs_is_taken(helper: Helper, attachment: FileAttachment, tmp_path: Path) -> None:

@@ -206,6 +206,13 @@ def test_the_accelerator_is_a_sidecar(tmp_path: Path) -> None:
     assert accelerated["securityContext"] == plain["securityContext"]
 
 
+@pytest.mark.parametrize("level", ["securityContext", "podSecurityContext"])
+def test_the_sidecar_permits_the_user_of_the_dns_container(tmp_path: Path, level: str) -> None:
+    values = f"svcdns: {{accelerator: {{enabled: true}}}}\n{level}: {{runAsUser: 1000660000}}\n"
+    pod = only(rendered(values, tmp_path), "Deployment")["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["command"] == ["svcdns", "accelerate", "--stay", "--uid", "1000660000"]
+
+
 def test_an_accelerator_on_the_network_of_the_node_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text("hostNetwork: true\nsvcdns: {accelerator: {enabled: true}}\n")

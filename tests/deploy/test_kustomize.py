@@ -205,7 +205,7 @@ def _check_accelerator(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert after == before
     assert sidecar["image"] == container["image"]
     assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["command"] == ["svcdns", "accelerate", "--stay"]
+    assert sidecar["command"] == ["svcdns", "accelerate", "--stay", "--uid", "65532"]
     assert sidecar["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "capabilities": {"add": ["BPF", "NET_ADMIN", "NET_BIND_SERVICE"], "drop": ["ALL"]},

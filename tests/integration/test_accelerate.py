@@ -125,7 +125,7 @@ def is_passed_on(network: VirtualNetwork) -> bool:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_dig_gets_the_reply_that_the_owner_wrote(network: VirtualNetwork, helper: HelperProcess, address: str) -> None:
     with Owner(helper, "10.0.0.7") as owner:
-        assert (owner.greeting.interface, owner.greeting.addresses) == ("eth0", ADDRESSES)
+        assert (owner.greeting.interface, owner.greeting.addresses, owner.greeting.mtu) == ("eth0", ADDRESSES, 1500)
         words = ["+short", "+noedns", "+noadflag", "+time=10", "+tries=1", f"@{address}"]
         assert network["node"].run("dig", *words, "web.default.svc.cluster.local") == "10.0.0.7\n"
         assert owner.memory.hits(0) == 1
@@ -173,6 +173,20 @@ def test_a_refusal_is_one_line(
     text = refused.log.read_text()
     assert line in text
     assert text.count("\n") == 1
+
+
+def test_another_user_gets_no_maps(network: VirtualNetwork, helper: HelperProcess) -> None:
+    code = (
+        "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(10);"
+        f"s.connect({socket_address(DEFAULT_SOCKET)!r}); print(socket.recv_fds(s, 16384, 16)[:2])"
+    )
+    with Owner(helper, "10.0.0.7"):
+        for uid, text in (("1000", "uid 1000 may not write replies"), ("65532", '"interface":"eth0"')):
+            words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", sys.executable, "-c", code]
+            assert text in network["pod"].run(*words)
+            if uid == "1000":
+                assert ask(network) == "10.0.0.7"
+    helper.wait_for("accelerator refused a process")
 
 
 def test_the_socket_is_taken(network: VirtualNetwork, helper: HelperProcess, tmp_path: Path) -> None:

@@ -191,7 +191,8 @@ occurs twice loses a port if the order or the names differ. */}}
   image: {{ include "svcdns.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   restartPolicy: Always
-  command: [svcdns, accelerate, --stay]
+  {{- $user := (.Values.securityContext).runAsUser | default (.Values.podSecurityContext).runAsUser | default 65532 }}
+  command: [svcdns, accelerate, --stay, --uid, {{ $user | int64 | quote }}]
   resources: {{- toYaml .Values.svcdns.accelerator.resources | nindent 4 }}
   securityContext:
     allowPrivilegeEscalation: false
