@@ -16,6 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, Self
 
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.contract import Plugin, check_plugin
 from svcdns.plugin_api.errors import ContractError
 from svcdns.plugin_api.reply import Reply
@@ -223,8 +224,9 @@ class Failures(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps the exception of a log record. A record without an exception goes to the root logger."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(record.args, tuple) and record.args and isinstance(record.args[-1], ContractError):
-            error = record.args[-1]
+        found = record.msg.fields.get("error") if isinstance(record.msg, LogLine) else None
+        if isinstance(found, ContractError):
+            error = found
         if error is None:
             logging.getLogger().handle(record)
         else:

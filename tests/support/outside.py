@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -151,6 +152,7 @@ class Outside:
     def send(self, packet: bytes, client: socket.socket | None = None) -> None:
         """Makes the listener read a packet."""
         (client or self.client).sendto(packet, self.sock.getsockname())
+        select.select([self.sock], [], [], 10)
         self.reader.drain()
 
     async def reply(self, client: socket.socket | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -177,6 +178,7 @@ async def ports_of(count: int) -> list[int]:
             used = sockets.send(QUERY, taken.append)
             packet, client = server.recvfrom(512)
             server.sendto(packet[:2] + b"\x81" + packet[3:], client)
+            select.select([used.sock], [], [], 10)
             used.read()
             assert isinstance(taken[0], Message)
             ports.append(client[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,13 +22,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
         yield sock
 
 
-def received(server: socket.socket, source: str, packets: int) -> int:
-    """Sends packets from `source`, and returns how many of them the socket receives."""
+def received(server: socket.socket, source: str, packets: int, *, wait: float = 0) -> int:
+    """Sends packets from `source`, and returns how many of them the socket receives.
+
+    `wait` is the time in seconds to wait for each packet.
+    """
     with ExitStack() as stack:
         client = stack.enter_context(bound(source))
         count = 0
         for _ in range(packets):
             client.sendto(b"query", server.getsockname())
+            select.select([server], [], [], wait)
             try:
                 server.recv(16)
             except BlockingIOError:
@@ -45,20 +50,20 @@ def sources(server: socket.socket) -> tuple[str, bytes]:
 
 def test_the_filter_passes_the_stated_share_of_packets(server: socket.socket) -> None:
     source, client = sources(server)
-    assert received(server, source, 50) == 50
+    assert received(server, source, 50, wait=10) == 50
     source_filter.attach(server, {client: 0.5})
     assert 200 < received(server, source, 600) < 400
     source_filter.attach(server, {client: 0.0})
     assert received(server, source, 50) == 0
     source_filter.detach(server)
-    assert received(server, source, 50) == 50
+    assert received(server, source, 50, wait=10) == 50
 
 
 def test_only_packets_of_the_filters_clients_are_dropped(server: socket.socket) -> None:
     source, client = sources(server)
     others = {bytes((10, *n.to_bytes(len(client) - 1, "big"))): 0.0 for n in range(source_filter.MAX_CLIENTS - 1)}
     source_filter.attach(server, others)
-    assert received(server, source, 50) == 50
+    assert received(server, source, 50, wait=10) == 50
     source_filter.attach(server, {**others, client: 0.0})
     assert received(server, source, 50) == 0
 
@@ -67,12 +72,12 @@ def test_a_prefix_that_differs_in_its_second_half() -> None:
     """All 64 bits of an IPv6 prefix are compared."""
     with bound("::1") as server:
         source_filter.attach(server, {bytes(7) + b"\1": 0.0, b"\1" + bytes(7): 0.0})
-        assert received(server, "::1", 20) == 20
+        assert received(server, "::1", 20, wait=10) == 20
 
 
 def test_detach_without_a_filter(server: socket.socket) -> None:
     source_filter.detach(server)
-    assert received(server, *sources(server)[:1], 5) == 5
+    assert received(server, *sources(server)[:1], 5, wait=10) == 5
 
 
 def test_new_connections() -> None:
