@@ -25,8 +25,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         allow_abbrev=False,
         description="Cluster DNS for Kubernetes: serves what a Corefile says, with CoreDNS's command line.",
-        epilog="Other commands: svcdns accelerate, svcdns cache, svcdns check, svcdns explain, svcdns probe, svcdns query, svcdns shadow, "
-        "svcdns top, svcdns conformance, svcdns demo, svcdns completion, svcdns man. Each has its own -help.",
+        epilog="Other commands: svcdns accelerate, svcdns cache, svcdns check, svcdns explain, svcdns interface, "
+        "svcdns probe, svcdns query, svcdns ready, svcdns shadow, svcdns top, svcdns conformance, svcdns demo, "
+        "svcdns completion, svcdns man. Each has its own -help.",
     )
     out.add_argument(
         "-conf", "--conf", metavar="FILE", help="Corefile to load (default: Corefile; 'stdin' reads standard input)"

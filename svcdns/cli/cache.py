@@ -74,6 +74,8 @@ def lookup(name: str, rtype: str | None, path: str, output: str) -> int:
     query = {"name": name, **({"type": rtype} if rtype else {})}
     found = ask(path, "cache", query, CacheList)
     _print_list(found, output)
+    if not found.total:
+        click.echo(f"{name} was looked up as a full name: no search path is used", err=True)
     return 0 if found.total else 1
 
 
@@ -124,7 +126,9 @@ def _print_list(found: CacheList, output: str) -> None:
         click.echo(click.style(line, bold=True) if not number else line)
     shown = sum(one.count for one in found.replies)
     text = f"; the {len(found.replies)} rows above stand for {shown} of them (see --limit)"
-    click.echo(f"{found.total} stored replies" + (text if shown != found.total else ""))
+    click.echo(
+        f"{found.total} stored repl{'y' if found.total == 1 else 'ies'}" + (text if shown != found.total else "")
+    )
 
 
 def _texts(one: CachedReply) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import click
 import msgspec
 
 from svcdns.cli.errors import CannotRun
@@ -20,6 +21,7 @@ from svcdns.inspection.cluster_state import index_of
 from svcdns.inspection.offline import OfflineServer
 from svcdns.inspection.reading import Reading, read_given
 from svcdns.inspection.rules.files import logged
+from svcdns.log_line import LogLine
 
 
 def cluster_corefile(zone: str, manifests: Sequence[str]) -> Reading:
@@ -78,12 +80,25 @@ def _started(
         server.stop()
 
 
+class _ManifestWarnings(logging.Handler):
+    """Writes the warnings about manifests to standard error, as `POSITION: TEXT: ERROR`, and drops other lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the line of a log record if it has a position and an error."""
+        line = record.msg
+        if isinstance(line, LogLine) and line.text.startswith("a manifest "):
+            click.echo(f"{line.fields['position']}: {line.text}: {line.fields['error']}", err=True)
+
+
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Context manager that suppresses log lines, and raises CannotRun in place of expected errors."""
+    """Context manager that suppresses log lines, and raises CannotRun in place of expected errors.
+
+    Warnings about the manifests are written to standard error.
+    """
     logger = logging.getLogger("svcdns")
     before, logger.propagate = logger.propagate, False
-    handler = logging.NullHandler()
+    handler = _ManifestWarnings()
     logger.addHandler(handler)
     try:
         yield

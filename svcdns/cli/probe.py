@@ -27,7 +27,8 @@ Examples:
 class Figures(msgspec.Struct, frozen=True):
     """The results of one kind of measurement for one server.
 
-    `kind` is `query`, `service` or `endpoint`. The percentiles are in milliseconds, and None if nothing succeeded.
+    `kind` is `query`, `service` or `endpoint`. `reasons` counts the failed queries by reason.
+    The percentiles are in milliseconds, and None if nothing succeeded.
     """
 
     server: str
@@ -36,6 +37,7 @@ class Figures(msgspec.Struct, frozen=True):
     failures: int
     p50: float | None
     p99: float | None
+    reasons: dict[str, int] = {}
 
 
 class ProbeReport(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ def _report(
             for value in (measurements.percentile(server, kind, share) for share in (0.5, 0.99))
         )
         count, failures = measurements.count(server, kind), measurements.failures(server, kind)
-        results.append(Figures(server, kind, count, failures, p50, p99))
+        results.append(Figures(server, kind, count, failures, p50, p99, measurements.reasons(server, kind)))
         bound = bounds.get(kind, programming_bound)
         if bound is not None and (p99 is None or p99 > bound):
             too_slow.append(f"{server}: p99 of {kind} is {'unknown' if p99 is None else f'{p99} ms'}, not {bound:g} ms")
@@ -123,7 +125,9 @@ def _print(report: ProbeReport) -> None:
     what = {"query": "queries", "service": "changes of a Service", "endpoint": "changes of an endpoint"}
     for one in report.results:
         times = "" if one.p50 is None else f", p50 {one.p50:.2f} ms, p99 {one.p99:.2f} ms"
-        failed = click.style(f", {one.failures} failed", fg="red") if one.failures else ""
+        why = ", ".join(f"{reason} {count}" for reason, count in one.reasons.items())
+        text = f", {one.failures} failed" + (f" ({why})" if why else "")
+        failed = click.style(text, fg="red") if one.failures else ""
         click.echo(f"{one.server}: {one.count} {what[one.kind]}{times}{failed}")
     for text in report.too_slow:
         click.echo(click.style(text, fg="red", bold=True))

@@ -68,10 +68,13 @@ def query(
         return _list(asyncio.run(_listing(manifests, zone)), output)
     if name is None:
         raise CannotRun("NAME is missing; --all lists every name")
-    return asyncio.run(_ask(name, rtype, manifests, zone, namespace))
+    code, lines = asyncio.run(_ask(name, rtype, manifests, zone, namespace))
+    _print_records(lines, output)
+    return code
 
 
-async def _ask(name: str, rtype: str, manifests: tuple[str, ...], zone: str, namespace: str) -> int:
+async def _ask(name: str, rtype: str, manifests: tuple[str, ...], zone: str, namespace: str) -> tuple[int, list[str]]:
+    """Returns the exit code, and the records of the answer as lines of a zone file."""
     async with running(cluster_corefile(zone, manifests)) as server:
         rcode = int(Rcode.NXDOMAIN)
         for asked in expanded(name, domains(namespace, zone)):
@@ -80,15 +83,27 @@ async def _ask(name: str, rtype: str, manifests: tuple[str, ...], zone: str, nam
             except NameTextError as failure:
                 raise CannotRun(f"{name}: {failure}") from failure
             reply = trace.reply
-            for record in reply.answer:
-                click.echo(record_line(record.owner, record.ttl, record.rtype, record.rdata))
             if reply.answer:
-                return 0
+                return 0, [record_line(one.owner, one.ttl, one.rtype, one.rdata) for one in reply.answer]
             if reply.rcode == Rcode.NOERROR:
                 rcode = reply.rcode
                 break
     click.echo(f"{name}: {rcode_text(rcode)} ('svcdns explain' says why)", err=True)
-    return 1
+    return 1, []
+
+
+def _print_records(lines: list[str], output: str) -> None:
+    parts = [line.split(" ", 4) for line in lines]
+    if output == "json":
+        rows = [{"name": owner, "type": rtype, "ttl": int(ttl), "data": data} for owner, ttl, _, rtype, data in parts]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+    elif output == "markdown":
+        click.echo("| Name | Type | Data |\n|---|---|---|")
+        for owner, _, _, rtype, data in parts:
+            click.echo(f"| `{owner}` | {rtype} | {data} |")
+    else:
+        for line in lines:
+            click.echo(line)
 
 
 async def _listing(manifests: tuple[str, ...], zone: str) -> Listing:

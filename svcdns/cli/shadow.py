@@ -52,12 +52,14 @@ class Latency(msgspec.Struct, frozen=True):
 class ShadowReport(msgspec.Struct, frozen=True):
     """The result of a comparison.
 
+    `different` counts all differences, `serious` only those that a client would notice.
     `left_out` has the number of unusable items in the file or from the socket, by reason.
     """
 
     format: int
     compared: int
     different: int
+    serious: int
     transient: int
     differences: list[Difference]
     left_out: dict[str, int]
@@ -163,17 +165,18 @@ def _report(outcome: Outcome, left_out: Mapping[str, int]) -> ShadowReport:
         for kind in Kind
         if outcome.kinds[kind]
     ]
+    serious = sum(one.count for one in found if one.serious)
     latencies: list[Any] = [
         Latency(*(round(outcome.percentile(seconds, share), 3) for share in (0.5, 0.99)))
         for seconds in (outcome.reference_seconds, outcome.candidate_seconds)
     ]
     return ShadowReport(
-        FORMAT, outcome.compared, outcome.different, outcome.transient, found, dict(left_out), *latencies
+        FORMAT, outcome.compared, outcome.different, serious, outcome.transient, found, dict(left_out), *latencies
     )
 
 
 def _print(report: ShadowReport, reference: str, candidate: str) -> None:
-    serious = sum(one.count for one in report.differences if one.serious)
+    serious = report.serious
     verdict = (
         "no difference that a client would notice"
         if not serious

@@ -81,7 +81,7 @@ def _cards(status: Status) -> str:
         ("queries a second", "–" if rates is None else number(rates.queries), False),
         ("queries", number(queries.total), False),
         ("from the answer table", _share(queries.from_table, queries.total), False),
-        ("SERVFAIL", _share(failed, queries.total), bool(failed)),
+        ("SERVFAIL", _share(failed, queries.total), failed >= queries.total / 2000 > 0),
         ("median, 99th percentile", _percentiles(queries.latency), False),
         ("age of the cluster view", "no cluster" if age is None else _duration(age), age is not None and age > 300),
         ("time since the start", _duration(status.time - status.started_at), False),
@@ -160,13 +160,13 @@ def _clusters(status: Status) -> str:
 def _upstreams(status: Status) -> str:
     rows = [
         (
-            one.plugin, one.address, "open in " + str(one.open_circuits) if one.open_circuits else "closed",
+            one.plugin, one.address, "down in " + str(one.open_circuits) if one.open_circuits else "up",
             number(one.queries), _seconds(one.mean), number(one.failed_checks),
             ", ".join(f"{rcode} {count}" for rcode, count in _largest(one.rcodes)),
         )
         for one in status.upstreams
     ]  # fmt: skip
-    heads = ("plugin", "upstream", "circuit", "#queries", "#mean", "#failed checks", "response codes")
+    heads = ("plugin", "upstream", "state", "#queries", "#mean", "#failed checks", "response codes")
     return table("Upstreams", heads, rows, wide=True)
 
 

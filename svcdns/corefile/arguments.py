@@ -17,6 +17,8 @@ from svcdns.corefile.zones import normalise_argument
 
 UNBOUNDED: Final = -1
 DNS_PORT: Final = 53
+_LARGEST: Final = 2**31 - 1
+"""Upper limits from here on are limits of number types, and no error states them for a smaller number."""
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
@@ -119,7 +121,8 @@ def integer(token: Token, low: int = 0, high: int = 2**31 - 1) -> int:
         raise CorefileError(token.position, f"'{token.text}' is not a whole number")
     value = int(token.text)
     if not low <= value <= high:
-        raise CorefileError(token.position, f"{value} is out of range; {low} to {high} was expected")
+        expected = f"{low} to {high}" if high < _LARGEST else f"{low} or more" if value < low else f"at most {high}"
+        raise CorefileError(token.position, f"{value} is out of range; {expected} was expected")
     return value
 
 

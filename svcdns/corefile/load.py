@@ -9,12 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
+from svcdns.log_line import LogLine
 
 DEFAULT_FILE: Final = "Corefile"
+NO_BLOCK: Final = "the Corefile has no server block: whoami and log are served, as in CoreDNS, and no name of a cluster"
+"""The warning about a Corefile that is empty or has only comments and snippets."""
 
 
 class CorefileMissingError(SvcdnsError):
@@ -29,13 +34,14 @@ def load(path: str | None, *, environ: Mapping[str, str], default_port: int = 53
     """Returns the parsed Corefile. Raises CorefileError and CorefileMissingError.
 
     If `path` is `stdin`, reads standard input. If `path` is None, reads the file `Corefile` in the working directory.
-    If this file does not exist, or if a file has no server block, returns the built-in Corefile.
+    If this file does not exist, or if a file has no server block, returns the built-in Corefile. In the second case,
+    the Corefile has a warning.
     """
     text, name = read_text(path)
     if text is None:
         return built_in(default_port)
     corefile = _parsed(text, name, environ, default_port)
-    return corefile if corefile.blocks else built_in(default_port)
+    return corefile if corefile.blocks else without_blocks(name, default_port)
 
 
 def read_text(path: str | None) -> tuple[str | None, str]:
@@ -61,6 +67,11 @@ def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int)
 def built_in(port: int) -> Corefile:
     """Returns the Corefile that is used if there is no other: *whoami* and *log* on `port`."""
     return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
+
+
+def without_blocks(path: str, port: int) -> Corefile:
+    """Returns the built-in Corefile with a warning about the file `path`, which has no server block."""
+    return msgspec.structs.replace(built_in(port), warnings=(LogLine(NO_BLOCK, position=f"{path}:1"),))
 
 
 def _standard_input() -> str:

@@ -35,6 +35,8 @@ async def index_of(options: WatchOptions) -> Index:
     """Returns an index with all objects that the options select. Raises SvcdnsError."""
     source = _source(options)
     await source.configure()
+    if "-" in options.manifests and getattr(source, "is_unusable", False):
+        raise StateError("'-': standard input has no document that can be used")
     index = Index(source.kinds)
 
     def apply(changes: Iterable[Change]) -> None:

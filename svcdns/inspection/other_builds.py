@@ -30,6 +30,21 @@ _EXTERNAL: Final = frozenset(
 )  # fmt: skip
 
 
+_REMOVED_OPTIONS: Final = {
+    ("kubernetes", "upstream"): "1.7.0",
+    ("kubernetes", "resyncperiod"): "1.7.0",
+}
+"""The options that CoreDNS had and that did nothing any more when they were removed, with the version without them."""
+
+
+def mend_option(plugin: str, message: str) -> str:
+    """Returns the advice about the error `message` of a plugin's option, or an empty text if there is none."""
+    for (name, option), version in _REMOVED_OPTIONS.items():
+        if name == plugin and message.startswith(f"unknown property '{option}'"):
+            return f"CoreDNS {version} removed '{option}'; delete the line"
+    return ""
+
+
 def mend_unknown(name: str, message: str) -> tuple[str, str]:
     """Returns the message for a directive that svcdns does not know, and the advice about it.
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from svcdns.corefile.arguments import split_warning
 from svcdns.corefile.blocks import Position
-from svcdns.log_line import LogLine
+from svcdns.log_line import LogLine, shown
 
 
 class Severity(StrEnum):
@@ -52,6 +52,11 @@ def warning(position: Position, rule: str, message: str, mend: str = "") -> Prob
     return Problem(Severity.WARNING, position, rule, message, mend)
 
 
+def note(position: Position, rule: str, message: str, mend: str = "") -> Problem:
+    """Returns a problem of severity NOTE."""
+    return Problem(Severity.NOTE, position, rule, message, mend)
+
+
 def from_log_line(line: str, rule: str, otherwise: Position) -> Problem:
     """Returns the warning for a line that a start would log: a `LogLine`, `FILE:LINE:COLUMN - TEXT`, or only a text.
 
@@ -72,5 +77,14 @@ def _from_fields(line: LogLine, rule: str, otherwise: Position) -> Problem:
     if place:
         file, number, *column = place.rsplit(":", 2) if place.count(":") > 1 else place.rsplit(":", 1)
         position = Position(file, int(number), int(column[0]) if column else 1)
-    message = f"{line.text}: {next(iter(fields.values()))}" if len(fields) == 1 else LogLine(line.text, **fields)
-    return warning(position, rule, message)
+    return warning(position, rule, _sentence(line.text, fields))
+
+
+def _sentence(text: str, fields: dict[str, object]) -> str:
+    """Returns the text and the fields of a log line as a sentence. The error is first, without its key."""
+    if len(fields) == 1:
+        return f"{text}: {next(iter(fields.values()))}"
+    if "error" not in fields:
+        return LogLine(text, **fields)
+    others = ", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in fields.items() if key != "error")
+    return f"{text}: {fields['error']} ({others})"

@@ -7,6 +7,7 @@ one problem of a kind.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,11 +23,11 @@ from svcdns.corefile.directives import check_directives
 from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError, RepeatedError, UnclosedError
 from svcdns.corefile.keys import check_overlap
-from svcdns.corefile.load import DEFAULT_FILE, built_in, read_text
+from svcdns.corefile.load import DEFAULT_FILE, NO_BLOCK, built_in, read_text, without_blocks
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
-from svcdns.inspection.other_builds import mend_unknown
-from svcdns.inspection.problem import Problem, error, from_log_line, warning
+from svcdns.inspection.other_builds import mend_option, mend_unknown
+from svcdns.inspection.problem import Problem, Severity, error, from_log_line, warning
 from svcdns.plugin_api.environment import Block
 from svcdns.plugin_api.errors import HookError
 
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 MAX_ERRORS: Final = 100
 """The most errors of syntax, and of one directive, after which the rest is no longer read."""
+_VARIABLE: Final = re.compile(r"\{(?:\$|%)(\w+)%?\}")
 _PLACEHOLDER: Final = "left-out.invalid"
 
 
@@ -84,8 +86,24 @@ def read_given(text: str, path: str, *, environ: Mapping[str, str] = os.environ,
     reading = Reading(path, Corefile(path, ()), texts={path: text})
     reading.corefile = _parsed(reading, text, environ, default_port)
     if not reading.corefile.blocks and not reading.problems:
-        reading.corefile = built_in(default_port)
-    return _planned(reading, environ)
+        reading.corefile = without_blocks(path, default_port)
+        reading.add(warning(reading.start, "no-server-block", NO_BLOCK, "write a server block: '.:53 { ... }'"))
+    _planned(reading, environ)
+    reading.problems[:] = [_with_variable(one, reading, environ) for one in reading.problems]
+    return reading
+
+
+def _with_variable(problem: Problem, reading: Reading, environ: Mapping[str, str]) -> Problem:
+    """Returns the error with the name of an environment variable that its word uses and that is not set."""
+    lines = reading.texts.get(problem.position.file, "").split("\n")
+    if problem.severity is not Severity.ERROR or problem.position.line > len(lines):
+        return problem
+    word = lines[problem.position.line - 1][problem.position.column - 1 :].split(maxsplit=1)[:1]
+    used = _VARIABLE.findall(word[0]) if word else []
+    missing = [name for name in used if name not in environ]
+    if not missing:
+        return problem
+    return replace(problem, message=f"{problem.message}; the environment variable {missing[0]} is not set")
 
 
 def _parsed(reading: Reading, text: str, environ: Mapping[str, str], default_port: int) -> Corefile:
@@ -197,7 +215,7 @@ def _add_options(reading: Reading, plan: BlockPlan, name: str) -> None:
             options = call_hook(name, "parse", block, partial(module.parse, block))
             settings = call_hook(name, "settings", block, partial(module.PLUGIN.settings, options))
         except CorefileError as failure:
-            reading.add(error(failure.position, "option", failure.message))
+            reading.add(error(failure.position, "option", failure.message, mend_option(name, failure.message)))
             if isinstance(failure, RepeatedError):
                 for found in _other_options(*block.directives[:2]):
                     reading.add(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections import deque
 from typing import Final
 
@@ -22,6 +23,7 @@ class Measurements:
         self.registry = CollectorRegistry()
         self._durations: dict[tuple[str, str], deque[float]] = {}
         self._failures: dict[tuple[str, str], int] = {}
+        self._reasons: dict[tuple[str, str], Counts[str]] = {}
         self._query_seconds = Histogram(
             "svcdns_probe_query_duration_seconds",
             "The time from a query to its reply.",
@@ -58,6 +60,7 @@ class Measurements:
         """Counts a query without the expected reply."""
         self._failed_queries.labels(server, reason).inc()
         self._fail(server, "query")
+        self._reasons.setdefault((server, "query"), Counts())[reason] += 1
 
     def visible(self, server: str, change: str, seconds: float) -> None:
         """Counts a change whose new answer came after `seconds`. `change` is `service` or `endpoint`."""
@@ -76,6 +79,10 @@ class Measurements:
     def count(self, server: str, kind: str) -> int:
         """Returns how many durations are kept."""
         return len(self._durations.get((server, kind), ()))
+
+    def reasons(self, server: str, kind: str) -> dict[str, int]:
+        """Returns how many measurements failed for each reason: `timeout`, or the response code."""
+        return dict(self._reasons.get((server, kind), {}))
 
     def failures(self, server: str, kind: str) -> int:
         """Returns the number of failures."""

@@ -22,6 +22,8 @@ _LOGGED: Final = re.compile(
     r'"(?P<type>\S+) (?P<class>\S+) (?P<name>\S+) (?:udp|tcp|tls|https|quic|grpc)\d? \d+ (?P<do>true|false) (?P<size>\d+)"'
 )
 """The part of a line of the plugin *log* in its default format."""
+_BRACE: Final = re.compile(r"^[^\"#;]*\s\{\s*$")
+"""A line that opens a block of a Corefile."""
 _DO: Final = 0x8000
 _NUMBERED: Final = re.compile(r"TYPE(\d{1,5})")
 
@@ -96,9 +98,15 @@ class Queries:
 
 
 def read(path: str) -> Queries:
-    """Reads the queries of a file. Raises ShadowError if the file cannot be read."""
+    """Reads the queries of a file. Raises ShadowError if the file cannot be read or is a Corefile."""
     try:
         with open(path, "rb") as file:
-            return Queries(file.read())
+            content = file.read()
     except OSError as error:
         raise ShadowError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if not is_capture(content) and not is_dnstap(content):
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
+            if _BRACE.search(line):
+                text = f"line {number} is '{line.strip()}'; this is no list of queries, but perhaps a Corefile"
+                raise ShadowError(f"{path}: {text}")
+    return Queries(content)

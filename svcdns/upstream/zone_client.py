@@ -8,6 +8,7 @@ that breaks a rule is used (see `wire.zone_differences`).
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -101,7 +102,9 @@ async def _messages(zone: bytes, rtype: int, server: Address, known: Record | No
         async with asyncio.timeout(READ_TIMEOUT):
             reader, writer = await asyncio.open_connection(*server)
     except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or "no connection in time"
+        # asyncio's strerror has the text of Python, with the address in it
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number).lower() if number and number > 0 else str(error) or "no connection in time"
         raise UnreachableError(f"{address_text(server)}: {reason}") from error
     try:
         ident = random_id()

@@ -395,7 +395,7 @@ class Worker:
         if self.slot == 0 and old.listeners:
             count = sum(len(listener.routes) for listener in old.listeners.values())
             stay = sum(len(one.by_id) for one in kept.values())
-            log.info(LogLine("stored replies stay", zones=stay, of_zones=count))
+            log.info(LogLine("a reload keeps stored replies", zones=stay, of_zones=count))
 
     def _release(self, kept: set[tuple[Any, ...]]) -> None:
         """Stops and drops the kept objects of earlier Corefiles, except those whose keys are in `kept`."""

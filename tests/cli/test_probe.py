@@ -57,7 +57,7 @@ def test_a_server_that_does_not_reply(capsys: pytest.CaptureFixture[str]) -> Non
         silent.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{silent.getsockname()[1]}"
         assert commands.run(["probe", "--server", where, "--seconds", "0.1"]) == 1
-    assert capsys.readouterr().out == f"{where}: 0 queries, 1 failed\n"
+    assert capsys.readouterr().out == f"{where}: 0 queries, 1 failed (timeout 1)\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,34 @@ def test_differences(manifests: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_what_cannot_run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["query", *arguments]) == 2
     assert capsys.readouterr().err
+
+
+def test_records_as_json(manifests: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["query", "--manifests", manifests, "web", "--output", "json"]) == 0
+    record = {"name": "web.default.svc.cluster.local.", "type": "A", "ttl": 5, "data": "10.96.0.1"}
+    assert json.loads(capsys.readouterr().out) == [record]
+    assert commands.run(["query", "--manifests", manifests, "web", "--output", "markdown"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "| `web.default.svc.cluster.local.` | A | 10.96.0.1 |"
+    assert commands.run(["query", "--manifests", manifests, "absent", "--output", "json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("text", ["a: [\n", "hello: world\n"])
+@pytest.mark.parametrize("arguments", [["--manifests", "-", "web"], ["--diff", "MANIFESTS", "-"]])
+def test_standard_input_without_a_usable_document(
+    manifests: str, tmp_path: Path, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "input"
+    path.write_text(text)
+    saved, opened = os.dup(0), os.open(path, os.O_RDONLY)
+    os.dup2(opened, 0)
+    os.close(opened)
+    try:
+        code = commands.run(["query", *(manifests if word == "MANIFESTS" else word for word in arguments)])
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+    shown = capsys.readouterr()
+    assert (code, shown.out) == (2, "")
+    assert shown.err.startswith("-:")
+    assert "Error: '-': standard input has no document that can be used" in shown.err

@@ -69,7 +69,7 @@ def test_a_difference(
     path.write_text("a.test A\n")
     assert commands.run([*arguments(servers, path), "--output", "json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found["compared"], found["different"]) == (1, 1)
+    assert (found["compared"], found["different"], found["serious"]) == (1, 1, 1)
     assert found["differences"][0]["kind"] == "answer"
     assert commands.run([*arguments(servers, path), "--ignore", "answer"]) == 0
 
@@ -116,3 +116,10 @@ def test_a_dnstap_socket(
     thread.join()
     place.close()
     assert capsys.readouterr().out.startswith("1 queries compared: no difference that a client would notice\n")
+
+
+def test_a_corefile_is_no_list_of_queries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(".:53 {\n whoami\n}\n")
+    assert commands.run(["shadow", "--reference", "127.0.0.1", "--candidate", "127.0.0.1", str(path)]) == 2
+    assert "line 1 is '.:53 {'; this is no list of queries, but perhaps a Corefile" in capsys.readouterr().err

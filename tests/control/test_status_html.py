@@ -161,7 +161,7 @@ def test_a_public_page_has_no_form() -> None:
     "text",
     [
         "123", "≤ 1 ms, ≤ 10 ms", "6 min 40 s", "75.0%", "tables at 50%", "the last good Corefile",
-        "starting, no contact", "12.3 ms", "open in 2", "10 (50%)",
+        "starting, no contact", "12.3 ms", "down in 2", "10 (50%)",
     ],
 )  # fmt: skip
 def test_figures(text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.corefile.errors import CorefileError
-from svcdns.corefile.load import CorefileMissingError, load
+from svcdns.corefile.load import NO_BLOCK, CorefileMissingError, load
 
 
 def test_without_a_file_there_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +48,12 @@ def test_errors_of_different_texts_differ(tmp_path: Path) -> None:
             load(str(path), environ={})
         found.add(raised.value.content)
     assert len(found - {""}) == 2
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_a_file_without_a_block_has_a_warning(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "Corefile"
+    path.write_text(text)
+    corefile = load(str(path), environ={}, default_port=5300)
+    assert [one.name.text for one in corefile.blocks[0].directives] == ["whoami", "log"]
+    assert list(corefile.warnings) == [f"{NO_BLOCK} position={path}:1"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svcdns.inspection.other_builds import mend_unknown
+from svcdns.inspection.other_builds import mend_option, mend_unknown
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_known_directives(name: str, mend: str) -> None:
 def test_a_misspelt_directive_keeps_its_hint() -> None:
     message = "Unknown directive 'cahce' (did you mean 'cache'?)"
     assert mend_unknown("cahce", message) == (message, "")
+
+
+def test_a_removed_option() -> None:
+    message = "unknown property 'upstream' (did you mean 'ttl'?)"
+    assert mend_option("kubernetes", message) == "CoreDNS 1.7.0 removed 'upstream'; delete the line"
+    assert mend_option("forward", message) == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from svcdns.corefile.load import CorefileMissingError
-from svcdns.inspection.reading import Reading, read
+from svcdns.inspection.reading import Reading, read, read_given
 from svcdns.inspection.rules import apply
 
 BROKEN = Path(__file__).parent / "broken_corefiles"
@@ -168,3 +168,9 @@ def test_recipes_of_the_cookbook_have_only_files_that_are_missing(heading: str, 
     reading = reading_of(tmp_path, RECIPES[heading])
     apply(reading)
     assert [one for one in reading.problems if one.rule not in ("file", "ignored-text", "bind")] == []
+
+
+def test_an_unset_environment_variable_is_named() -> None:
+    text = ".:53 {\n forward . {$NO_SUCH_RESOLVER}\n}\n"
+    [problem] = read_given(text, "Corefile", environ={}).problems
+    assert problem.message.endswith("; the environment variable NO_SUCH_RESOLVER is not set")

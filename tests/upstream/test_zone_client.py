@@ -150,6 +150,8 @@ async def test_no_primary_server() -> None:
     """A connection that is refused is an error with the address."""
     with pytest.raises(ExchangeError, match=r"^127\.0\.0\.1:1: "):
         await fetch_serial(ZONE, ("127.0.0.1", 1))
+    with pytest.raises(ExchangeError, match=r"^127\.0\.0\.1:1: connection refused$"):
+        await fetch_zone(ZONE, ("127.0.0.1", 1), lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from svcdns.corefile.blocks import Position
-from svcdns.inspection.problem import Problem, error, warning
+from svcdns.inspection.problem import Problem, error, note, warning
 from svcdns.inspection.reading import Reading
 
 _SHARED: Final = ("/metrics", "/ready")
 """Pages that several blocks may configure with one address, as in CoreDNS."""
+
+_OF_COREDNS: Final = frozenset(("health", "pprof", "prometheus", "ready"))
 
 
 class _Page(NamedTuple):
@@ -41,14 +43,21 @@ def _meet(one: str, other: str) -> bool:
 
 
 def pages_on_one_address(reading: Reading) -> Iterator[Problem]:
-    """Finds pages that cannot both be served at their address, and `health` in several blocks."""
+    """Finds pages that cannot both be served at their port, and `health` in several blocks.
+
+    svcdns serves several pages at one address; CoreDNS does not.
+    """
     before: list[_Page] = []
     for page in _pages(reading):
         for first in before:
             if page.port != first.port or not page.port or not _meet(page.host, first.host):
                 continue
             where = f"line {first.position.line}"
-            if page.path != first.path:
+            if page.path != first.path and page.host == first.host:
+                if {page.directive, first.directive} <= _OF_COREDNS:
+                    text = f"'{page.directive}' has the address of '{first.directive}' at {where}"
+                    yield note(page.position, "page-shared", f"{text}; CoreDNS does not serve both")
+            elif page.path != first.path:
                 text = f"'{page.directive}' has the port {page.port} of '{first.directive}' at {where}"
                 yield error(page.position, "page-conflict", text, "give each page a port of its own")
             elif page.path not in _SHARED:

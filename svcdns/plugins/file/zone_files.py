@@ -6,6 +6,7 @@ read again later. The other rules are those of `svcdns.zones.zone_files`. See do
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from svcdns.log_line import LogLine
@@ -72,8 +73,7 @@ def _complain(file: ZoneFile, zone: str, error: ZoneFileError, *, kept: bool) ->
         again = min(again, FIRST_RETRY)
     if kept:
         log.error(LogLine("the zone is served as it was read before", zone=zone, error=error))
-    elif isinstance(error, MissingError):
-        log.warning(LogLine("the zone is SERVFAIL", zone=zone, retry_seconds=again, error=error))
     else:
+        level = logging.WARNING if isinstance(error, MissingError) else logging.ERROR  # as in CoreDNS
         where = f"{file.position.file}:{file.position.line}"
-        log.error(LogLine("the zone is SERVFAIL", position=where, zone=zone, retry_seconds=again, error=error))
+        log.log(level, LogLine("the zone is SERVFAIL", position=where, zone=zone, retry_seconds=again, error=error))

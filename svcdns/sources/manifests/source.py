@@ -77,6 +77,11 @@ class ManifestsSource:
         """Returns the kinds of objects that the source reports, such as Service and EndpointSlice."""
         return self._selection.kinds
 
+    @property
+    def is_unusable(self) -> bool:
+        """Returns True if the files have no object, and something in them was skipped."""
+        return not self._reader.objects and bool(self._reader.warnings)
+
     def ages(self) -> dict[Kind, float]:
         """Returns 0 for every kind of object, because files are read as soon as they change."""
         return dict.fromkeys(self.kinds, 0.0)
@@ -174,7 +179,7 @@ class ManifestsSource:
         warnings = self._reader.warnings
         for warning in warnings:
             if warning not in self._warned:
-                self._log.warning(LogLine("a warning about the manifests", warning=warning))
+                self._log.warning(_warning_line(warning))
         self._warned = frozenset(warnings)
 
     def _log_ignored(self, cluster: Cluster) -> None:
@@ -182,6 +187,14 @@ class ManifestsSource:
             self._logged_ignored = True
             kinds = sorted(cluster.ignored)
             self._log.info(LogLine("manifests: ignored kinds that no DNS name depends on", kinds=kinds))
+
+
+def _warning_line(warning: str) -> LogLine:
+    """Returns the log line for a text `FILE:LINE: what is wrong`, with `; skipped` at its end for a skipped part."""
+    position, _, error = warning.partition(": ")
+    skipped = error.removesuffix("; skipped")
+    text = "a manifest has a problem" if skipped == error else "a manifest is skipped"
+    return LogLine(text, position=position, error=skipped)
 
 
 def _free(used: list[list[Change] | dict[ObjectKey, ClusterObject]]) -> None:

@@ -29,6 +29,8 @@ CASES = [
     ("autopath-without-pods", 2, ". {\n autopath @kubernetes\n kubernetes cluster.local\n whoami\n}\n"),
     ("autopath-without-kubernetes", 2, ". {\n autopath @kubernetes\n whoami\n}\n"),
     ("page-conflict", 3, ". {\n health :8080\n ready 127.0.0.1:8080\n whoami\n}\n"),
+    ("page-shared", 3, ". {\n health :8080\n ready :8080\n whoami\n}\n"),
+    ("no-server-block", 1, "# nothing\n"),
     ("page-conflict", 2, ".:8080 {\n health\n whoami\n}\n"),
     ("page-twice", 6, "a.test {\n health\n whoami\n}\nb.test {\n health\n whoami\n}\n"),
     ("forwarding-loop", 2, ". {\n forward . 127.0.0.1\n}\n"),

@@ -100,7 +100,7 @@ def test_a_missing_file_is_read_later(tmp_path: Path, caplog: pytest.LogCaptureF
     assert served(data, path) == []
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "No such file or directory" in caplog.text
-    assert "retry_seconds=1 " in caplog.text
+    assert "the zone is SERVFAIL position=Corefile:2 zone=example.org. retry_seconds=1 " in caplog.text
     write(path)
     assert served(refresh(options(path), data), path) == ["10.0.0.2"]
 

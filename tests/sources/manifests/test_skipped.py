@@ -28,7 +28,8 @@ async def warnings(folder: Path, caplog: pytest.LogCaptureFixture, files: dict[s
     await source.configure()
     assert (Kind.SERVICE, "default", "tea") in source.load().objects
     return [
-        str(record.msg.fields["warning"]).removeprefix(f"{folder}/")
+        f"{record.msg.fields['position']}: {record.msg.fields['error']}".removeprefix(f"{folder}/")
+        + ("; skipped" if record.msg.text == "a manifest is skipped" else "")
         for record in caplog.records
         if record.levelno == logging.WARNING and isinstance(record.msg, LogLine)
     ]
