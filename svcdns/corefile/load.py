@@ -18,8 +18,6 @@ from svcdns.errors import SvcdnsError
 from svcdns.log_line import LogLine
 
 DEFAULT_FILE: Final = "Corefile"
-NO_BLOCK: Final = "the Corefile has no server block: whoami and log are served, as in CoreDNS, and no name of a cluster"
-"""The warning about a Corefile that is empty or has only comments and snippets."""
 
 
 class CorefileMissingError(SvcdnsError):
@@ -71,7 +69,8 @@ def built_in(port: int) -> Corefile:
 
 def without_blocks(path: str, port: int) -> Corefile:
     """Returns the built-in Corefile with a warning about the file `path`, which has no server block."""
-    return msgspec.structs.replace(built_in(port), warnings=(LogLine(NO_BLOCK, position=f"{path}:1"),))
+    line = LogLine("the Corefile has no server block: whoami and log are served, as in CoreDNS", position=f"{path}:1")
+    return msgspec.structs.replace(built_in(port), warnings=(line,))
 
 
 def _standard_input() -> str:

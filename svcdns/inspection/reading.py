@@ -23,7 +23,7 @@ from svcdns.corefile.directives import check_directives
 from svcdns.corefile.env_options import with_options
 from svcdns.corefile.errors import CorefileError, RepeatedError, UnclosedError
 from svcdns.corefile.keys import check_overlap
-from svcdns.corefile.load import DEFAULT_FILE, NO_BLOCK, built_in, read_text, without_blocks
+from svcdns.corefile.load import DEFAULT_FILE, built_in, read_text, without_blocks
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
 from svcdns.inspection.other_builds import mend_option, mend_unknown
@@ -87,7 +87,8 @@ def read_given(text: str, path: str, *, environ: Mapping[str, str] = os.environ,
     reading.corefile = _parsed(reading, text, environ, default_port)
     if not reading.corefile.blocks and not reading.problems:
         reading.corefile = without_blocks(path, default_port)
-        reading.add(warning(reading.start, "no-server-block", NO_BLOCK, "write a server block: '.:53 { ... }'"))
+        for line in reading.corefile.warnings:
+            reading.add(from_log_line(line, "no-server-block", reading.start))
     _planned(reading, environ)
     reading.problems[:] = [_with_variable(one, reading, environ) for one in reading.problems]
     return reading

@@ -6,7 +6,6 @@ read again later. The other rules are those of `svcdns.zones.zone_files`. See do
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from svcdns.log_line import LogLine
@@ -74,6 +73,6 @@ def _complain(file: ZoneFile, zone: str, error: ZoneFileError, *, kept: bool) ->
     if kept:
         log.error(LogLine("the zone is served as it was read before", zone=zone, error=error))
     else:
-        level = logging.WARNING if isinstance(error, MissingError) else logging.ERROR  # as in CoreDNS
         where = f"{file.position.file}:{file.position.line}"
-        log.log(level, LogLine("the zone is SERVFAIL", position=where, zone=zone, retry_seconds=again, error=error))
+        write = log.warning if isinstance(error, MissingError) else log.error  # as in CoreDNS
+        write(LogLine("the zone is SERVFAIL", position=where, zone=zone, retry_seconds=again, error=error))

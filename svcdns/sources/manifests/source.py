@@ -179,7 +179,12 @@ class ManifestsSource:
         warnings = self._reader.warnings
         for warning in warnings:
             if warning not in self._warned:
-                self._log.warning(_warning_line(warning))
+                position, _, error = warning.partition(": ")
+                if error.endswith("; skipped"):
+                    error = error.removesuffix("; skipped")
+                    self._log.warning(LogLine("a manifest is skipped", position=position, error=error))
+                else:
+                    self._log.warning(LogLine("a manifest has a problem", position=position, error=error))
         self._warned = frozenset(warnings)
 
     def _log_ignored(self, cluster: Cluster) -> None:
@@ -187,14 +192,6 @@ class ManifestsSource:
             self._logged_ignored = True
             kinds = sorted(cluster.ignored)
             self._log.info(LogLine("manifests: ignored kinds that no DNS name depends on", kinds=kinds))
-
-
-def _warning_line(warning: str) -> LogLine:
-    """Returns the log line for a text `FILE:LINE: what is wrong`, with `; skipped` at its end for a skipped part."""
-    position, _, error = warning.partition(": ")
-    skipped = error.removesuffix("; skipped")
-    text = "a manifest has a problem" if skipped == error else "a manifest is skipped"
-    return LogLine(text, position=position, error=skipped)
 
 
 def _free(used: list[list[Change] | dict[ObjectKey, ClusterObject]]) -> None:
