@@ -14,7 +14,7 @@ UP: Final = Family(
 ENTRIES: Final = Family(
     "svcdns_accelerator_entries",
     MetricKind.GAUGE,
-    "Queries to which the program in the kernel knows the reply.",
+    "Queries to which the program in the kernel has the reply.",
 )
 REPLIES: Final = Family(
     "svcdns_accelerator_replies_total",

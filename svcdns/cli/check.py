@@ -46,7 +46,7 @@ Examples:
 @click.option(
     "--context", default="", metavar="NAME", help="The context of the kubeconfig.  [default: its current one]"
 )
-@click.option("--size", metavar="services=N,endpoints=N", help="Estimate the memory, and print nothing else.")
+@click.option("--size", metavar="services=N,endpoints=N,workers=N", help="Estimate the memory, and print nothing else.")
 @click.option("--fix", is_flag=True, help="Write the file well formatted; its words and comments stay.")
 @click.option("--diff", is_flag=True, help="With --fix: print the change, and do not write.")
 @click.option("-dns.port", "--dns.port", "port", default=53, metavar="PORT", help="Port for keys without one.")

@@ -37,7 +37,7 @@ NEEDS: Final = {
     "an environment of its own",
 }
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo |\(cd [\w/-]+ && )?(?:aws|buildah|cat|curl|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
+    r"^(?:\$ |(?:\.venv/bin/|sudo |\(cd [\w/-]+ && )?(?:aws|buildah|cat|curl|debootstrap|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
     r"kdig|kind|kubeadm|kustomize|helm|kubectl|make|pip|python|svcdns|systemctl)\s(?!\d))"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")

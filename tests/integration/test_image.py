@@ -6,6 +6,7 @@ Without it, the tests make such an image from Debian's packages with debootstrap
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from svcdns import __version__
 from svcdns.cli.serve import COMMANDS
 from tests.support import certificates
 from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
-from tests.support.container import USER, fields, why_not_possible, writable
+from tests.support.container import NAMESPACES, USER, fields, specification, why_not_possible, writable
 from tests.support.image import ROOT, Image, ImageBundle, built, why_no_build
 from tests.support.server import Server, is_alive, until
 from tools import image as recipe
@@ -262,6 +263,32 @@ def test_the_image_starts_a_worker_again(container: ImageBundle) -> None:
     until("the worker's end", lambda: not is_alive(worker))
     container.until_ready()
     assert container.ask("web.default.svc.cluster.local.") is not None
+
+
+BIND: Final = """
+import socket
+from pathlib import Path
+print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")])
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("0.0.0.0", 53))
+"""
+
+
+@pytest.mark.parametrize(("permitted", "error"), [(True, ""), (False, "Permission denied")])
+def test_port_53_without_new_privileges(image: Image, permitted: bool, error: str, tmp_path: Path) -> None:
+    """The file capability takes effect if runc has set the capability in the permitted set, as for containerd."""
+    if reason := why_not_possible():
+        pytest.skip(reason)
+    sets = ("bounding", "effective", "permitted") if permitted else ("bounding",)
+    command = ["/app/bin/python", "-I", "-c", BIND]
+    config = specification(
+        image.root, [], command, image.config["Env"], errno.EPERM, sets=sets, namespaces=(*NAMESPACES, "network")
+    )
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = ["runc", f"--root={tmp_path}/state", "run", f"--bundle={tmp_path}", f"svcdns-port-{os.getpid()}"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout, 16) == (1 << 10 if permitted else 0)
+    assert (done.returncode != 0) == bool(error)
+    assert error in done.stderr
 
 
 START: Final = """

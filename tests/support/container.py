@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from tests.support.server import Server
 
 USER: Final = 65532
 CAPABILITIES: Final = ["CAP_NET_BIND_SERVICE"]
+NAMESPACES: Final = ("pid", "mount", "ipc", "uts")
 PROFILE: Final = Path("/usr/share/containers/seccomp.json")
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _numbers: Final = itertools.count(1)
@@ -78,6 +80,37 @@ def writable(pid: int) -> set[str]:
     return {mount[4] for mount in mounts if "rw" in mount[5].split(",")}
 
 
+def specification(
+    root: Path,
+    mounts: list[dict[str, Any]],
+    arguments: list[str],
+    environ: list[str],
+    refused: int,
+    *,
+    sets: Sequence[str] = ("bounding",),
+    namespaces: Sequence[str] = NAMESPACES,
+) -> dict[str, Any]:
+    """Returns the OCI configuration of a container. `sets` are the capability sets that contain NET_BIND_SERVICE."""
+    return {
+        "ociVersion": "1.0.2",
+        "root": {"path": str(root), "readonly": True},
+        "process": {
+            "cwd": "/",
+            "user": {"uid": USER, "gid": USER},
+            "args": arguments,
+            "env": environ,
+            "noNewPrivileges": True,
+            "capabilities": dict.fromkeys(sets, CAPABILITIES),
+        },
+        "mounts": [
+            {"destination": "/proc", "source": "proc", "type": "proc"},
+            {"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": ["nosuid", "mode=755", "ro"]},
+            *mounts,
+        ],
+        "linux": {"namespaces": [{"type": kind} for kind in namespaces], "seccomp": seccomp(refused)},
+    }
+
+
 class Bundle(Server):
     """A server that runc has started from the Python of this machine. The server uses the machine's network."""
 
@@ -97,7 +130,10 @@ class Bundle(Server):
     def launch(self) -> subprocess.Popen[bytes]:
         """Writes an OCI bundle, and starts its container."""
         root, mounts = self.files()
-        (self.folder / "config.json").write_text(json.dumps(self._specification(root, mounts)))
+        arguments = [*self.command_line, "-conf", "/etc/Corefile"]
+        (self.folder / "config.json").write_text(
+            json.dumps(specification(root, mounts, arguments, self.environ, self.refused))
+        )
         self.name = f"svcdns-{os.getpid()}-{next(_numbers)}"
         command = ["runc", f"--root={self.folder}/state", "run", f"--bundle={self.folder}"]
         with self.log_file.open("wb") as log:
@@ -118,29 +154,6 @@ class Bundle(Server):
         for link in ("bin", "lib", "lib64", "sbin"):
             (root / link).symlink_to(f"usr/{link}")
         return root, [bound(one, one) for one in folders()]
-
-    def _specification(self, root: Path, mounts: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "ociVersion": "1.0.2",
-            "root": {"path": str(root), "readonly": True},
-            "process": {
-                "cwd": "/",
-                "user": {"uid": USER, "gid": USER},
-                "args": [*self.command_line, "-conf", "/etc/Corefile"],
-                "env": self.environ,
-                "noNewPrivileges": True,
-                "capabilities": {"bounding": CAPABILITIES},
-            },
-            "mounts": [
-                {"destination": "/proc", "source": "proc", "type": "proc"},
-                {"destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": ["nosuid", "mode=755", "ro"]},
-                *mounts,
-            ],
-            "linux": {
-                "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
-                "seccomp": seccomp(self.refused),
-            },
-        }
 
     def __exit__(self, *_: object) -> None:
         """Kills PID 1 of the container. runc then ends and removes the container."""
