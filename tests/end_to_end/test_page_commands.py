@@ -37,8 +37,8 @@ NEEDS: Final = {
     "an environment of its own",
 }
 PROGRAM: Final = re.compile(
-    r"^(?:\$ |(?:\.venv/bin/|sudo |\(cd [\w/-]+ && )?(?:aws|buildah|cat|curl|debootstrap|dig|dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|"
-    r"kdig|kind|kubeadm|kustomize|helm|kubectl|make|pip|python|svcdns|systemctl)\s(?!\d))"
+    r"^(?:\$ |(?:\.venv/bin/|sudo |\(cd [\w/-]+ && )?(?:aws|buildah|cat|curl|debootstrap|dig|"
+    r"dnssec-keygen|docker|etcdctl|fstrm_capture|git|go|kdig|kind|kubeadm|kustomize|helm|kubectl|make|pip|python|svcdns|systemctl)\s(?!\d))"
 )
 COMMENT: Final = re.compile(r"\s+# .*$")
 SPAN: Final = re.compile(r"`((?:make|python -m) [^`]+)`")

@@ -269,7 +269,7 @@ def test_an_upgrade_without_the_earlier_values_changes_nothing(cluster: ObjectWr
     done = helm(*accelerated)
     assert "would delete the Service kube-dns" in done.stderr
     assert release(cluster) == before
-    done = helm(*accelerated, "--reuse-values")
+    done = helm(*accelerated, "--reset-then-reuse-values")
     assert done.returncode == 0, done.stderr
     after = release(cluster)
     assert {name for name in before if before[name] != after.get(name)} == {("Deployment", "coredns")}

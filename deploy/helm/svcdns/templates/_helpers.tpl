@@ -32,7 +32,7 @@
 {{- $ports := list -}}
 {{- range .spec.ports }}{{ $ports = append $ports (int .port) }}{{ end -}}
 {{- if and (eq $owner $.Release.Name) (ne .metadata.name $name) (has 53 $ports) -}}
-{{- fail (printf "this upgrade would delete the Service %s with its address, and create the Service %s. Pass the values of the earlier command again, or --reuse-values. If the change is intended, set svcdns.renameService=true" .metadata.name $name) -}}
+{{- fail (printf "this upgrade would delete the Service %s with its address, and create the Service %s. Pass the values of the earlier command again, or --reset-then-reuse-values. If the change is intended, set svcdns.renameService=true" .metadata.name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
