@@ -125,6 +125,8 @@ def shadow(
     if not outcome.compared:
         left = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise CannotRun(f"{queries} has no query{f' ({left})' if left else ''}")
+    if not outcome.reference_seconds and SERIOUS.isdisjoint(+outcome.kinds):
+        raise CannotRun(f"{reference} replied to none of {outcome.compared} queries")
     for kind in ignore:
         outcome.kinds.pop(Kind(kind), None)
     report = _report(outcome, left_out)

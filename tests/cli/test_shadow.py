@@ -84,6 +84,17 @@ def test_a_file_without_queries(
     assert "has no query" in capsys.readouterr().err
 
 
+def test_a_reference_that_does_not_reply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "names"
+    path.write_text("a.test A\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        options = ["--timeout", "0.05", "--tries", "1", "--candidate", place]
+        assert commands.run(["shadow", "--reference", place, *options, str(path)]) == 2
+    assert f"{place} replied to none of 1 queries" in capsys.readouterr().err
+
+
 def test_a_missing_file(servers: list[socketserver.UDPServer], tmp_path: Path) -> None:
     assert commands.run(arguments(servers, tmp_path / "absent")) == 2
 

@@ -136,7 +136,7 @@ def test_kubeadm_finds_no_second_dns_server(name: str) -> None:
     assert all(one["metadata"].get("labels") != {"k8s-app": "kube-dns"} for one in built(name))
 
 
-@pytest.mark.parametrize("overlay", ["adopt-kubeadm", "new-cluster"])
+@pytest.mark.parametrize("overlay", [*ADOPTING, *WHOLE])
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_components_add_to_a_cluster(name: str, overlay: str, tmp_path: Path) -> None:
     before, after = built(overlay), with_components(overlay, [name], tmp_path)
