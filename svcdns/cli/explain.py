@@ -85,6 +85,10 @@ def explain_command(
     if client and pod:
         raise CannotRun("--client and --pod cannot be combined: both name the client")
     asker = Asker(_address(client), client is not None, pod, namespace, [])
+    reverse = _reverse_name(name) if rtype == "A" else None
+    if reverse is not None:
+        asker.notes.append(f"{name} is an address: its PTR record is explained")
+        name, rtype = reverse, "PTR"
     if server is not None and is_socket(server):
         if conf or manifests or kubeconfig or context:
             raise CannotRun(
@@ -99,14 +103,15 @@ def explain_command(
         from svcdns.cli.running_server import compared
 
         cause, lines = asyncio.run(compared(server, found.queries, to_rtype(rtype)))
-        found = msgspec.structs.replace(found, cause=cause or found.cause, server=lines)
+        cause = f"{found.cause} {cause}" if cause.startswith("(") else cause or found.cause
+        found = msgspec.structs.replace(found, cause=cause, server=lines)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found, verbose=verbose)
     for note in asker.notes:
         click.echo(note, err=True)
-    return 0 if found.queries[-1].records else 1
+    return 0 if found.queries[-1].has_data else 1
 
 
 def is_socket(server: str) -> bool:
@@ -144,6 +149,14 @@ def _address(text: str | None) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError as failure:
         raise CannotRun(f"--client {text}: an IP address was expected") from failure
+
+
+def _reverse_name(text: str) -> str | None:
+    """Returns the name of the PTR record of an address, or None if the text is no address."""
+    try:
+        return f"{ipaddress.ip_address(text).reverse_pointer}."
+    except ValueError:
+        return None
 
 
 class Source(NamedTuple):
@@ -237,12 +250,16 @@ def _pod(asker: Asker, index: Index | None) -> tuple[str, str]:
 
 def _print(found: Explanation, *, verbose: bool) -> None:
     last = found.queries[-1]
-    colour = "green" if last.records else "red" if last.rcode not in ("NOERROR",) else "yellow"
+    colour = "green" if last.has_data else "red" if last.rcode not in ("NOERROR",) else "yellow"
     click.echo(click.style(found.cause, fg=colour, bold=True))
     if found.near:
         click.echo(f"names that exist: {' '.join(found.near)}")
     if found.search:
         click.echo(f"search path: {' '.join(found.search)} (ndots:5)")
+        if last.has_data and last.name == found.name and len(found.queries) > 1:
+            click.echo(
+                f"fewer queries: write '{last.name}' with the dot at its end, or a smaller ndots in the Pod's dnsConfig"
+            )
     for line in found.server:
         click.echo(f"server: {line}")
     for number, one in enumerate(found.queries, 1):

@@ -35,10 +35,11 @@ _STALE: Final = (ExtendedError.STALE_ANSWER, ExtendedError.STALE_NXDOMAIN_ANSWER
 
 
 async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -> tuple[str, list[str]]:
-    """Sends each explained query to the server `HOST[:PORT]`. Raises CannotRun.
+    """Sends each explained query to the server `HOST[:PORT]`. Raises CannotRun, also if the server
+    does not answer.
 
     Returns the cause that the replies show, and a line for each reply. The cause is an empty text if the replies are
-    those of the explanation.
+    those of the explanation. The cause is a remark in brackets if the replies are those, but from old data.
     """
     try:
         host, port = address(text)
@@ -56,7 +57,7 @@ async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -
             data, _ = await server.udp(packet)
             reply = read_reply(data)
         except (NoReply, FormError) as failure:
-            return f"the server {text} does not answer: {failure}", [*lines, f"{one.name}: {failure}"]
+            raise CannotRun(f"the server {text} does not answer {one.name}: {failure}") from failure
         extended = _extended(reply)
         records = "; ".join(str(line) for line in reply.answer)
         rcode = rcode_text(reply.rcode)
@@ -64,7 +65,9 @@ async def compared(text: str, explained: Sequence[ExplainedQuery], rtype: int) -
             f"{one.name}: {rcode}{f', extended error {extended}' if extended is not None else ''} {records}".rstrip()
         )
         differs = rcode != one.rcode or bool(reply.answer) != bool(one.records)
-        if extended in _CAUSES and (differs or extended in _STALE):
+        if extended in _STALE and not differs:
+            cause = cause or f"({_CAUSES[extended]})"
+        elif extended in _CAUSES and differs:
             cause = cause or _CAUSES[extended]
         elif not cause and differs:
             cause = (

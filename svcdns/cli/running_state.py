@@ -76,25 +76,27 @@ def described(path: str, found: Explanation, stale_after: float) -> Explanation:
     lines += [_upstream(one) for one in upstreams] + [_cluster(one) for one in clusters]
     return msgspec.structs.replace(
         found,
-        cause=_cause(found.queries, stored, clusters, stale_after) or found.cause,
+        cause=_cause(found.queries, stored, clusters) or found.cause + _age(found, clusters, stale_after),
         server=lines,
         running=RunningState(stored, upstreams, clusters),
     )
 
 
-def _cause(
-    queries: Sequence[ExplainedQuery], stored: Sequence[CachedReply], clusters: Sequence[Cluster], stale_after: float
-) -> str:
+def _age(found: Explanation, clusters: Sequence[Cluster], stale_after: float) -> str:
+    """Returns words about the age of the cluster view, if it is old and the cause is from the cluster."""
+    makers = [query.steps[-1].plugin for query in found.queries if query.steps and query.cause in found.cause]
+    old = next((one for one in clusters if one.age > stale_after), None)
+    if old is None or not {"kubernetes", "k8s_external"} & set(makers):
+        return ""
+    return f" (the state is {old.age:.0f} s old: the server has no contact with {old.source})"
+
+
+def _cause(queries: Sequence[ExplainedQuery], stored: Sequence[CachedReply], clusters: Sequence[Cluster]) -> str:
     """Returns the reason why the server's answers may differ from its data, or an empty text."""
     last = queries[-1]
     for one in clusters:
         if not one.complete:
             return f"the server has not read the cluster ({one.source}) yet"
-        if one.age > stale_after:
-            return (
-                f"the server's state of the cluster is {one.age:.0f} s old: it has no contact with {one.source}, and "
-                "answers from what it knew last"
-            )
     for row in stored:
         is_last = (row.name, row.type) == (last.name.lower(), last.type)
         if is_last and row.store != "table" and row.rcode != last.rcode and row.expires_in is not None:

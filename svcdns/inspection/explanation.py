@@ -13,7 +13,7 @@ from svcdns.control.status import Cluster as ClusterStatus
 from svcdns.control.status import Upstream
 from svcdns.inspection.offline import CLIENT, OfflineServer, Trace
 from svcdns.inspection.reading import Reading
-from svcdns.inspection.reasons import Cluster, Reason, reason
+from svcdns.inspection.reasons import Cluster, Reason, has_data, reason
 from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.options import Options as KubernetesOptions
 from svcdns.wire import names
@@ -48,6 +48,12 @@ class ExplainedQuery(msgspec.Struct, frozen=True):
     near: list[str]
     objects: list[str]
     steps: list[ExplainedStep]
+
+    @property
+    def has_data(self) -> bool:
+        """Returns True if the records are more than a chain of CNAME records, or if CNAME was queried."""
+        types = [record.split(" ", 4)[3] for record in self.records]
+        return any(one != "CNAME" or self.type in ("CNAME", "ANY") for one in types)
 
 
 class RunningState(msgspec.Struct, frozen=True):
@@ -101,6 +107,8 @@ async def explain(
         if trace.reply.answer or trace.reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
             break
     cause, near = _overall(reasons, search)
+    if cause.startswith("'acl'"):  # a resolver adds search domains: the first line has the name that the user typed
+        cause = cause.replace(f" for {out[-1].name} ", f" for {min(candidates, key=len)} ")
     return Explanation(FORMAT, candidates[-1], address, list(search), cause, list(near), out)
 
 
@@ -125,6 +133,8 @@ def _overall(reasons: Sequence[tuple[Trace, Reason]], search: Sequence[str]) -> 
     If a query reached an object of the cluster or a name that exists, that query has the cause.
     """
     trace, why = reasons[-1]
+    if trace.reply.answer and not has_data(trace.reply.answer, trace.rtype):
+        return why.cause, ()
     if trace.reply.answer:
         misses = len(reasons) - 1
         if misses and search:

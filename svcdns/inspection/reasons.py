@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,7 @@ from svcdns.chain.plan import BlockPlan
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import Index
 from svcdns.cluster.objects import Port, Service
-from svcdns.corefile.blocks import Directive
+from svcdns.corefile.blocks import Directive, Position
 from svcdns.inspection.offline import Step, Trace
 from svcdns.inspection.reading import Reading
 from svcdns.plugin_api.networks import packed
@@ -25,6 +25,7 @@ from svcdns.plugins.rewrite.options import Options as RewriteOptions
 from svcdns.plugins.rewrite.query_rules import QueryDraft
 from svcdns.wire import names
 from svcdns.wire.codes import ExtendedError, Rcode, Type, rcode_text, type_text
+from svcdns.wire.record import Record
 
 NEAR: Final = 3
 """The most names that are proposed."""
@@ -61,7 +62,7 @@ def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
         return Reason(f"no server block serves {name}, so it is REFUSED; the blocks serve {' '.join(zones)}")
     plan = reading.plans[trace.block]
     found = _of_maker(trace, plan, cluster)
-    found.cause = _block_by_view(trace, reading) + found.cause
+    found.cause += _block_by_view(trace, reading)
     found.notes += _rewrites(trace, plan)
     if trace.reply.extended == ExtendedError.STALE_ANSWER:
         found.notes.append("the state of the cluster is old: the API server has not confirmed it for long")
@@ -75,8 +76,12 @@ def _block_by_view(trace: Trace, reading: Reading) -> str:
         return ""
     plan = reading.plans[trace.block]
     view = next((one.view.name for one in plan.settings.values() if one.view is not None), "")
-    which = f"view '{view}'" if view else "no view"
-    return f"{trace.client.address} gets the server block at line {plan.keys[0].position.line} ({which}): "
+    which = f"with the view '{view}'" if view else "without a view"
+    return f" ({trace.client.address} gets the server block {which}, {_at(plan.keys[0].position)})"
+
+
+def _at(position: Position) -> str:
+    return f"{position.file}:{position.line}"
 
 
 def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None) -> Reason:
@@ -113,8 +118,7 @@ def _place(plan: BlockPlan, plugin: str) -> str:
     directives = plan.block(plugin).directives
     if not directives:
         return ""
-    position = directives[0].position
-    return f" ({position.file}:{position.line})"
+    return f" ({_at(directives[0].position)})"
 
 
 # -- rewrite
@@ -128,7 +132,7 @@ def _renamed(trace: Trace) -> Step | None:
 
 def _rewritten(trace: Trace, plan: BlockPlan, changed: Step) -> str:
     position = _rewrite_rule(trace, plan)
-    where = f" at line {position.position.line}" if position is not None else ""
+    where = f" ({_at(position.position)})" if position is not None else ""
     before, after = names.to_text(trace.name), names.to_text(changed.name)
     if before.lower() == after.lower():
         return f"'rewrite'{where} changes the type {type_text(trace.rtype)} to {type_text(changed.rtype)}"
@@ -169,8 +173,9 @@ def _acl(trace: Trace, plan: BlockPlan, step: Step) -> str:
         else "empties the answer for"
     )
     line = _acl_line(trace, plan, step)
-    where = f" ({line.position.file}:{line.position.line})" if line is not None else _place(plan, "acl")
-    return f"'acl'{where} {what} {client} for {names.to_text(step.name)} {rtype}"
+    where = f" ({_at(line.position)})" if line is not None else _place(plan, "acl")
+    rule = f" ({' '.join(word.text for word in (line.name, *line.arguments))})" if line is not None else ""
+    return f"'acl'{where} {what} {client}{rule} for {names.to_text(step.name)} {rtype}"
 
 
 def _acl_line(trace: Trace, plan: BlockPlan, step: Step) -> Directive | None:
@@ -203,15 +208,16 @@ def _applies(rule: AclRule, number: int, address: str, rtype: int) -> bool:
 
 def _forwarded(trace: Trace, plan: BlockPlan, step: Step) -> str:
     rules = plan.block("forward").directives
-    line = f" ({rules[0].position.file}:{rules[0].position.line})" if rules else ""
+    line = f" ({_at(rules[0].position)})" if rules else ""
     name = names.to_text(step.name)
     if trace.reply.source:
         outcome = _outcome(trace.reply.rcode, len(trace.reply.answer), type_text(step.rtype))
         return f"the upstream {trace.reply.source} {outcome.replace('answered', f'answered {name}', 1)}"
     if trace.reply.rcode == Rcode.SERVFAIL:
-        servers = " ".join(word.text for word in rules[0].arguments[1:]) if rules else ""
+        servers = [word.text for word in rules[0].arguments[1:]] if rules else []
         why = trace.error or "no upstream answered"
-        return f"no upstream of 'forward'{line} answered for {name}: {why}; the upstreams are {servers}"
+        others = "" if len(servers) == 1 and servers[0] in why else f"; the upstreams are {' '.join(servers)}"
+        return f"no upstream of 'forward'{line} answered for {name}: {why}{others}"
     outcome = _outcome(trace.reply.rcode, len(trace.reply.answer), type_text(step.rtype))
     return f"{outcome} by '{step.plugin}'{_place(plan, step.plugin)}"
 
@@ -254,13 +260,21 @@ def _zone(name: bytes, options: KubernetesOptions) -> str:
 
 
 def _reverse(step: Step, name: str) -> Reason:
-    answered = step.reply is not None and bool(step.reply.answer)
-    text = (
-        "is the address of a Service or endpoint"
-        if answered
-        else "is the address of no Service and of no named endpoint"
+    if step.reply is None or not step.reply.answer:
+        return Reason(f"{name} is the address of no Service and of no named endpoint")
+    owners = dict.fromkeys(
+        _owner(names.to_text(record.rdata)) for record in step.reply.answer if record.rtype == Type.PTR
     )
-    return Reason(f"{name} {text}")
+    return Reason(f"{name} is the address of {' and '.join(owners) or 'a Service or endpoint'}")
+
+
+def _owner(target: str) -> str:
+    """Returns the words for the object that a PTR record's target names: `NAME.NAMESPACE.svc.ZONE`, or one below it."""
+    labels = target.split(".")
+    at = labels.index("svc") if "svc" in labels else 0
+    if at == 2:
+        return f"Service {labels[1]}/{labels[0]}"
+    return f"an endpoint of Service {labels[2]}/{labels[1]}" if at == 3 else target
 
 
 def _no_form(name: str, labels: list[str], zone: str, cluster: Cluster) -> Reason:
@@ -288,10 +302,22 @@ def _exists(step: Step, name: str, parsed: ClusterName, cluster: Cluster) -> Rea
             text += f"; its addresses are {have} addresses"
         return Reason(text, (), objects)
     if service.external_name is not None:
-        return Reason(f"{what} is an ExternalName for {service.external_name}", (), objects)
+        text = f"{what} is an ExternalName for {service.external_name}"
+        if step.reply is not None and not has_data(step.reply.answer, step.rtype):
+            text += f", which has no {type_text(step.rtype)} records"
+        return Reason(text, (), objects)
     if service.headless:
         return Reason(f"{what} is headless: the records are those of its ready endpoints", (), objects)
-    return Reason(f"{what} has the ClusterIP {' and '.join(service.cluster_ips)}", (), objects)
+    found = Reason(f"{what} has the ClusterIP {' and '.join(service.cluster_ips)}", (), objects)
+    slices = cluster.index.slices(parsed.namespace, parsed.service)
+    if not any(one.endpoints for one in slices) and cluster.options.watch.endpoint_slices:
+        found.notes.append("the Service has no ready endpoint, so connections to its address fail")
+    return found
+
+
+def has_data(records: Iterable[Record], rtype: int) -> bool:
+    """Returns True if the records of an answer are more than a chain of CNAME records, or if CNAME was queried."""
+    return any(record.rtype != Type.CNAME or rtype in (Type.CNAME, Type.ANY) for record in records)
 
 
 def _nonexistent(name: str, parsed: ClusterName, zone: str, cluster: Cluster) -> Reason:

@@ -110,3 +110,47 @@ def test_errors_of_the_corefile_are_named(arguments: list[str], capsys: pytest.C
     path.write_text(path.read_text().replace("template", "cahce 30\n template"))
     assert commands.run([*arguments, "web"]) == 0
     assert "has 1 error, see 'svcdns check'" in capsys.readouterr().err
+
+
+def test_an_address_is_explained_by_its_ptr_record(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    corefile = Path(arguments[2])
+    corefile.write_text(corefile.read_text().replace("cluster.local", "cluster.local in-addr.arpa", 1))
+    assert commands.run([*arguments, "10.96.0.1"]) == 0
+    out, failure = capsys.readouterr()
+    assert out.startswith("1.0.96.10.in-addr.arpa. is the address of Service default/web\n")
+    assert failure == "10.96.0.1 is an address: its PTR record is explained\n"
+
+
+def test_an_external_name_without_an_address(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    manifests = Path(arguments[4])
+    external = (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: ext}\nspec: {type: ExternalName, externalName: absent.}\n"
+    )
+    manifests.write_text(f"{MANIFEST}---\n{external}")
+    assert commands.run([*arguments, "ext"]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "Service default/ext is an ExternalName for absent., which has no A records"
+
+
+def test_a_service_without_endpoints_has_a_note(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run([*arguments, "web"]) == 0
+    note = "note: the Service has no ready endpoint, so connections to its address fail"
+    assert f"    {note}" in capsys.readouterr().out.splitlines()
+
+
+def test_an_api_server_that_refuses_connections(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    corefile = Path(arguments[2])
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+        corefile.write_text(f".:53 {{\n kubernetes cluster.local {{\n  endpoint http://{where}\n }}\n}}\n")
+        assert commands.run([*arguments[:3], "web"]) == 2
+    failure = capsys.readouterr().err
+    assert f"the cluster cannot be read: connect {where}: connection refused" in failure
+    assert "--server PATH" in failure
+
+
+def test_a_full_name_without_its_dot(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = "web.default.svc.cluster.local"
+    assert commands.run([*arguments, name]) == 0
+    assert f"fewer queries: write '{name}.' with the dot at its end" in capsys.readouterr().out.splitlines()[2]

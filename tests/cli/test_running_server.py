@@ -10,6 +10,7 @@ import pytest
 
 from svcdns.cli.errors import CannotRun
 from svcdns.cli.running_server import compared
+from svcdns.conformance.client import NoReply
 from svcdns.inspection.explanation import ExplainedQuery
 from svcdns.wire.codes import Rcode, Type
 
@@ -41,7 +42,7 @@ def explained(rcode: str) -> ExplainedQuery:
     ("rcode", "extended", "cause"),
     [
         (Rcode.NXDOMAIN, None, ""),
-        (Rcode.NXDOMAIN, 3, "the server's state of the cluster is old (Stale Answer)"),
+        (Rcode.NXDOMAIN, 3, "(the server's state of the cluster is old (Stale Answer)"),
         (Rcode.SERVFAIL, 22, "no upstream of the server answers"),
         (Rcode.SERVFAIL, None, "the server answers a.test. with SERVFAIL and 0 records, but this Corefile"),
     ],
@@ -72,3 +73,12 @@ async def test_a_failure_that_the_explanation_has_too_keeps_its_cause() -> None:
 async def test_a_wrong_address() -> None:
     with pytest.raises(CannotRun, match="--server"):
         await compared("127.0.0.1:x", [], Type.A)
+
+
+async def test_a_server_that_does_not_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(self: object, packet: bytes) -> None:
+        raise NoReply("no reply over UDP")
+
+    monkeypatch.setattr("svcdns.conformance.client.Server.udp", silent)
+    with pytest.raises(CannotRun, match=r"the server 127\.0\.0\.1:9 does not answer a\.test\.: no reply over UDP"):
+        await compared("127.0.0.1:9", [explained("NXDOMAIN")], Type.A)

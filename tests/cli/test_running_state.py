@@ -126,8 +126,11 @@ def test_private_keys_stay_in_the_server(server: Server) -> None:
 
 def test_a_stale_view_is_the_cause(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.age = 301.0
-    server.run("web.shop")
-    assert capsys.readouterr().out.startswith("the server's state of the cluster is 301 s old: it has no contact with")
+    server.run("web.shop.svc.cluster.local.")
+    cause = "Service shop/web has the ClusterIP 10.96.0.10 (the state is 301 s old: the server has no contact with "
+    assert capsys.readouterr().out.startswith(cause)
+    server.run("a.test.")
+    assert "the state is" not in capsys.readouterr().out
 
 
 def test_a_view_that_is_not_complete(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,7 +173,7 @@ async def test_rewrite(tmp_path: Path) -> None:
     more = " rewrite type MX TXT\n rewrite name exact web.test wbe.shop.svc.cluster.local\n"
     found = await explained(tmp_path, "web.test.", more=more)
     assert found.cause == (
-        "'rewrite' at line 7 changes web.test. to wbe.shop.svc.cluster.local., and namespace 'shop' has no Service 'wbe'"
+        "'rewrite' (Corefile:7) changes web.test. to wbe.shop.svc.cluster.local., and namespace 'shop' has no Service 'wbe'"
     )
 
 
@@ -183,7 +183,13 @@ async def test_rewrite(tmp_path: Path) -> None:
 async def test_acl(tmp_path: Path, action: str, verb: str) -> None:
     more = f" acl {{\n  allow net 10.0.0.0/8\n  {action} net 192.0.2.0/24\n }}\n"
     found = await explained(tmp_path, "web.shop.svc.cluster.local.", more=more, client="192.0.2.7")
-    assert found.cause == f"'acl' (Corefile:8) {verb} 192.0.2.7 for web.shop.svc.cluster.local. A"
+    assert (
+        found.cause
+        == f"'acl' (Corefile:8) {verb} 192.0.2.7 ({action} net 192.0.2.0/24) for web.shop.svc.cluster.local. A"
+    )
+    short = await explained(tmp_path, "web.shop", more=more, client="192.0.2.7")
+    if action == "block":
+        assert short.cause == "'acl' (Corefile:8) refuses 192.0.2.7 (block net 192.0.2.0/24) for web.shop. A"
     allowed = await explained(tmp_path, "web.shop.svc.cluster.local.", more=more, client="10.1.2.3")
     assert allowed.cause == "Service shop/web has the ClusterIP 10.96.0.10"
 
@@ -195,7 +201,7 @@ async def test_an_upstream_that_is_dead(tmp_path: Path) -> None:
     more = f" forward . 127.0.0.1:{port} {{\n  max_fails 0\n }}\n"
     found = await explained(tmp_path, "example.com.", more=more)
     assert found.cause.startswith("no upstream of 'forward' (Corefile:6) answered for example.com.: ")
-    assert found.cause.endswith(f"the upstreams are 127.0.0.1:{port}")
+    assert found.cause.count(f"127.0.0.1:{port}") == 1
 
 
 async def test_a_name_that_no_block_serves(tmp_path: Path) -> None:
@@ -210,11 +216,12 @@ async def test_a_name_that_no_block_serves(tmp_path: Path) -> None:
     [
         (
             "10.1.2.3",
-            "10.1.2.3 gets the server block at line 1 (view 'inner'): Service shop/web has the ClusterIP 10.96.0.10",
+            "Service shop/web has the ClusterIP 10.96.0.10 (10.1.2.3 gets the server block with the view 'inner', Corefile:1)",
         ),
         (
             "192.0.2.7",
-            "192.0.2.7 gets the server block at line 11 (no view): answered with NXDOMAIN by 'template' (Corefile:12)",
+            "answered with NXDOMAIN by 'template' (Corefile:12) "
+            "(192.0.2.7 gets the server block without a view, Corefile:11)",
         ),
     ],
 )
