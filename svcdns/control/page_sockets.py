@@ -7,6 +7,7 @@ Control opens these sockets before it serves the pages, so clients wait and are 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -38,7 +39,7 @@ class HttpListenError(SvcdnsError):
 
 
 async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPTIONAL) -> PageSockets:
-    """Returns listening sockets for all addresses.
+    """Returns listening sockets for all addresses. Logs a warning for each port on which another process listens.
 
     An optional address that cannot be bound has no sockets. If another address cannot be bound, closes all sockets and
     raises HttpListenError.
@@ -47,18 +48,19 @@ async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPT
     try:
         for address in addresses:
             if address not in out:
-                out[address] = await listen(address, optional)
+                out[address] = await listen(address, optional, warns=True)
     except HttpListenError:
         close_all(out)
         raise
     return out
 
 
-async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[socket.socket]:
+async def listen(address: Address, optional: Optional = NONE_OPTIONAL, *, warns: bool = False) -> list[socket.socket]:
     """Returns one listening socket for each IP address of the host. Raises HttpListenError.
 
     All sockets have the same port. For port 0, the kernel chooses the port. If an optional address cannot be bound,
-    logs an error and returns no sockets. A Unix socket has no port.
+    logs an error and returns no sockets. A Unix socket has no port. If `warns` is true, logs a warning if another
+    process listens on the port.
     """
     host, port = address
     out: list[socket.socket] = []
@@ -79,9 +81,17 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((where[0], port, *where[2:]))
+            target = (where[0], port, *where[2:])
+            shared = warns and port > 0 and _is_taken(family, target)
+            sock.bind(target)
             sock.listen(BACKLOG)
             port = sock.getsockname()[1]
+            if shared:
+                shown = f"tcp {host}:{port}"
+                log.warning(
+                    LogLine("another process listens on the same port: each gets a part of the requests", listen=shown)
+                )
+                warns = False
     except OSError as error:
         for sock in out:
             sock.close()
@@ -96,6 +106,19 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL) -> list[s
             log.error(LogLine("a Unix socket is not open", user=optional[address], error=text))
         return []
     return out
+
+
+def _is_taken(family: int, target: tuple[str | int, ...]) -> bool:
+    """Returns True if a socket listens at the address, also if that socket has SO_REUSEPORT."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            probe.bind(target)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def close_all(sockets: PageSockets) -> None:

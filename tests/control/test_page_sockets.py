@@ -86,3 +86,23 @@ async def test_an_optional_address_that_cannot_be_bound(caplog: pytest.LogCaptur
     await pages.serve({address: frozenset({"/metrics"})}, None, optional)
     assert pages.listens(address)
     await pages.serve({})
+
+
+async def test_a_port_that_another_process_shares(caplog: pytest.LogCaptureFixture) -> None:
+    """Only a start warns: a successor shares the port with its predecessor."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = other.getsockname()
+        close_all({address: await listen(address)})
+        assert not caplog.records
+        close_all(await listen_all([address]))
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "another process listens on the same port: each gets a part of the requests "
+        f'listen="tcp 127.0.0.1:{address[1]}"'
+    )
+    caplog.clear()
+    close_all(await listen_all([address]))
+    assert not caplog.records
