@@ -175,7 +175,7 @@ def _build_block(
         hooks.wrapped(h.name, None, h.observe) for h in handlers if overrides(h, "observe")
     )
     taps = {key: guarded(handlers, key, hooks) for key in block.keys}
-    packet_observers, observing = _packet_observers(handlers, hooks, taps)
+    packet_observers, observing, unobservable = _packet_observers(handlers, hooks, taps)
     counted = any(settings.counts_queries for settings in block.settings.values())
     any_class = any(settings.any_class for settings in block.settings.values())
     udp_size = next((s.udp_size for s in block.settings.values() if s.udp_size is not None), None)
@@ -186,9 +186,10 @@ def _build_block(
     )
     closest_encloser = None if packet_observers is None else _closest_encloser(handlers, hooks)
     cold_path = _cold_path(handlers, hooks, observing)
-    fast_path, reason = _fast_path(handlers, hooks, observing)
-    if reason:
-        chains.slow_blocks.append((" ".join(block.zones), reason))
+    fast_path, refusing = _fast_path(handlers, hooks, observing, unobservable)
+    if refusing:
+        shown = ", ".join(_with_place(name, block) for name in refusing)
+        chains.slow_blocks.append((" ".join(block.zones), f"plugins that do not support it: {shown}"))
     labels = _zone_labels([h for h in handlers if overrides(h, "counted_zones")]) if counted else None
     providers, metadata_zones = _providers(block, handlers, hooks)
     sampler = sampler_of(block, handlers, load, hooks, join, _end)
@@ -348,43 +349,51 @@ def _closest_encloser(handlers: Sequence[Plugin], hooks: HookCaller) -> FindEncl
 
 def _packet_observers(
     handlers: Sequence[Plugin], hooks: HookCaller, taps: Mapping[ServerKey, Sequence[Tap]]
-) -> tuple[tuple[PacketObserver, ...] | None, Collection[str]]:
+) -> tuple[tuple[PacketObserver, ...] | None, Collection[str], Collection[str]]:
     """Returns the packet observers of the block, and no names.
 
-    Returns None if a plugin observes queries and has no packet observer, with the names of the plugins that observe
-    queries. Also returns None if a tap needs query objects.
+    Returns None if a plugin observes queries and has no packet observer. The names are then those of the plugins that
+    observe queries, and those of the plugins without a packet observer. Also returns None if a tap needs query objects.
     """
     found: list[PacketObserver] = []
-    for handler in handlers:
-        if overrides(handler, "observe"):
-            observer = hooks.call(handler.name, None, handler.packet_observer)
-            if observer is None:
-                return None, {one.name for one in handlers if overrides(one, "observe")}
+    without: set[str] = set()
+    observing = [handler for handler in handlers if overrides(handler, "observe")]
+    for handler in observing:
+        observer = hooks.call(handler.name, None, handler.packet_observer)
+        if observer is None:
+            without.add(handler.name)
+        else:
             found.append(hooks.wrapped(handler.name, None, observer))
+    if without:
+        return None, {one.name for one in observing}, without
     needs_query = any(tap.needs_query for one in taps.values() for tap in one)
-    return None if needs_query else tuple(found), ()
+    return None if needs_query else tuple(found), (), ()
 
 
 def _fast_path(
-    handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str]
-) -> tuple[FastPath | None, str]:
-    """Returns the fast path (forwarding without the plugin chain) of the block and an empty text.
+    handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str], unobservable: Collection[str]
+) -> tuple[FastPath | None, list[str]]:
+    """Returns the fast path (forwarding without the plugin chain) of the block and no names.
 
-    If the block has no fast path, returns None and the reason. The reason is empty if the block forwards no queries.
-    `observing` has the names of the plugins that need an object of each query.
+    If the block has no fast path, returns None and the names of the plugins that prevent it, in chain order. There are
+    no names if the block forwards no queries. `observing` has the names of the plugins that need an object of each
+    query, and `unobservable` those of them because of which the objects are needed.
     """
     fast_path = FastPath()
     refusing = [
         handler.name
         for handler in reversed(handlers)
-        if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or handler.name in observing
+        if not hooks.call(handler.name, False, handler.join_fast_path, fast_path) or handler.name in unobservable
     ]
-    if refusing:
-        return (
-            None,
-            f"plugins that do not support it: {', '.join(reversed(refusing))}" if fast_path.forwards else "",
-        )
-    return (None if fast_path.ask is None else fast_path), ""
+    if refusing or observing:
+        return None, refusing[::-1] if fast_path.forwards else []
+    return (None if fast_path.ask is None else fast_path), []
+
+
+def _with_place(name: str, block: BlockPlan) -> str:
+    """Returns the name of a plugin, with FILE:LINE of its directive in brackets if it has one."""
+    directives = block.block(name).directives
+    return f"{name} ({directives[0].position.file}:{directives[0].position.line})" if directives else name
 
 
 def _cold_path(handlers: Sequence[Plugin], hooks: HookCaller, observing: Collection[str]) -> ColdPath | None:

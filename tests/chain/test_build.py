@@ -166,14 +166,14 @@ def test_a_block_without_fast_path_says_why() -> None:
     joins: dict[str, Any] = {"join_fast_path": lambda _self, _fast_path: True}
     text = "a b {{\n log\n {}\n forward\n}}\nc {{\n log\n cache\n}}"
     chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, cache=joins)
-    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: log")]
+    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: log (Corefile:2)")]
     chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=joins)
-    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: cache")]
+    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: cache (Corefile:3)")]
     chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=joins, cache=joins)
     assert chains.slow_blocks == []
     observed = {**joins, "observe": lambda *_: None}
     chains, _ = built(text.format("cache"), forward={"join_fast_path": forwards}, log=observed, cache=joins)
-    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: log")]
+    assert chains.slow_blocks == [("a. b.", "plugins that do not support it: log (Corefile:2)")]
 
 
 def test_a_plugin_that_cannot_be_made_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
