@@ -14,6 +14,7 @@ import msgspec
 from svcdns.cluster.changes import Kind
 from svcdns.cluster.index import SERIAL, SYNC, Index
 from svcdns.corefile.zones import is_reverse
+from svcdns.log_line import LogLine
 from svcdns.plugin_api.closest_encloser import Encloser
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
@@ -55,6 +56,7 @@ class Kubernetes(Plugin):
         self._local = environment.local_addresses
         self._clock, self._invalidate_all = environment.clock, environment.invalidate_all
         self._depends_on = environment.depends_on
+        self._log = environment.log if environment.first else None
         self.extended: int | None = None
         """The extended error of every reply, or None while the data is fresh."""
         self.zones = sorted((names.from_text(zone).lower() for zone in options.zones), key=len, reverse=True)
@@ -106,6 +108,17 @@ class Kubernetes(Plugin):
             self.extended = extended
             self._cold_answers.stale = extended is not None
             self._invalidate_all()
+            if self._log is not None and stale:
+                age = self._clock() - self.index.confirmed
+                self._log.warning(
+                    LogLine(
+                        "the state of the cluster is stale",
+                        age_seconds=age,
+                        stale_after_seconds=self.options.stale_after,
+                    )
+                )
+            elif self._log is not None:
+                self._log.info("the state of the cluster is fresh again")
 
     def search_zone(self, key: bytes) -> bytes | None:
         """Called by `autopath`: returns the zone of this plugin that contains the name `key`, or None.

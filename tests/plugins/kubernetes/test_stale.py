@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from svcdns.cluster.changes import Confirmed
@@ -63,3 +65,19 @@ def test_replies_without_the_extended_error(options: str, synced: bool, confirme
     handler.tick()
     assert ask(handler, "web.d.svc.cluster.local.").extended is None
     assert ask(handler, "x.d.svc.cluster.local.").extended is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_worker_logs_each_change_once(first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    clock, found = world.Clock(), index()
+    handler = plugin("stale_after 60s", found, clock=clock, first=first)
+    caplog.set_level(logging.INFO)
+    for confirmed, now in ((1000.0, 1000.0), (1000.0, 1061.0), (1000.0, 1062.0), (1062.0, 1063.0), (1062.0, 1064.0)):
+        found.apply(Confirmed(confirmed))
+        clock.now = now
+        handler.tick()
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert lines == first * [
+        (logging.WARNING, "the state of the cluster is stale age_seconds=61 stale_after_seconds=60"),
+        (logging.INFO, "the state of the cluster is fresh again"),
+    ]
