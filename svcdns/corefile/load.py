@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from svcdns.corefile.blocks import Corefile
+from svcdns.corefile.arguments import warning
+from svcdns.corefile.blocks import Corefile, Position
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
-from svcdns.log_line import LogLine
 
 DEFAULT_FILE: Final = "Corefile"
 
@@ -69,7 +69,8 @@ def built_in(port: int) -> Corefile:
 
 def without_blocks(path: str, port: int) -> Corefile:
     """Returns the built-in Corefile with a warning about the file `path`, which has no server block."""
-    line = LogLine("the Corefile has no server block: whoami and log are served, as in CoreDNS", position=f"{path}:1")
+    text = "the Corefile has no server block: whoami and log are served, as in CoreDNS"
+    line = warning(Position(path, 1, 1), text)
     return msgspec.structs.replace(built_in(port), warnings=(line,))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from svcdns.corefile.blocks import Corefile
 from svcdns.corefile.errors import CorefileError
 from svcdns.corefile.load import CorefileMissingError, load
 
@@ -57,5 +59,5 @@ def test_a_file_without_a_block_has_a_warning(tmp_path: Path, text: str) -> None
     corefile = load(str(path), environ={}, default_port=5300)
     assert [one.name.text for one in corefile.blocks[0].directives] == ["whoami", "log"]
     [line] = corefile.warnings
-    assert line.startswith("the Corefile has no server block: ")
-    assert line.endswith(f" position={path}:1")
+    assert line.startswith(f"{path}:1:1 - the Corefile has no server block: ")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(corefile), type=Corefile) == corefile
