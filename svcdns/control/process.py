@@ -392,7 +392,7 @@ class Control:
             requested = await self._requested_within(pause)
             content, step = "", _Step.READ
             try:
-                corefile = await self._setups.load()
+                corefile = await self._setups.load_again(self._serving.corefile)
                 content, step = corefile.digest, _Step.USE
                 if not requested and corefile.digest in (tried, self._serving.corefile.digest):
                     if corefile.digest == self._serving.corefile.digest:

@@ -16,7 +16,7 @@ from svcdns.control.configuration import Setup, check
 from svcdns.control.last_good_corefile import LastGoodCorefile
 from svcdns.control.plugin_data import PluginData, gather_in_threads, plugin_files
 from svcdns.corefile.blocks import Corefile
-from svcdns.corefile.load import load
+from svcdns.corefile.load import BUILT_IN, load
 from svcdns.errors import SvcdnsError
 from svcdns.log_line import LogLine
 from svcdns.process.blocking_io import BlockingCalls
@@ -59,6 +59,16 @@ class Setups:
     async def load(self, limit: float = inf) -> Corefile:
         """Reads and parses the Corefile. Raises SvcdnsError, also if this takes more than `limit` seconds."""
         return await self._calls.run("the Corefile", self._load, limit=limit)
+
+    async def load_again(self, serving: Corefile) -> Corefile:
+        """Reads and parses the Corefile for a reload. Raises SvcdnsError.
+
+        A file without a server block, perhaps not completely written, does not replace the Corefile `serving`.
+        """
+        corefile = await self.load()
+        if corefile.path == BUILT_IN and serving.path != BUILT_IN:
+            raise SvcdnsError("the Corefile has no server block; a server block was expected")
+        return corefile
 
     async def first(self) -> Setup:
         """Returns the settings for a start, from the Corefile or else from the last good Corefile.

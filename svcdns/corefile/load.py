@@ -18,6 +18,8 @@ from svcdns.corefile.parser import parse
 from svcdns.errors import SvcdnsError
 
 DEFAULT_FILE: Final = "Corefile"
+BUILT_IN: Final = "built-in"
+"""The path of the built-in Corefile."""
 
 
 class CorefileMissingError(SvcdnsError):
@@ -64,7 +66,7 @@ def _parsed(text: str, path: str, environ: Mapping[str, str], default_port: int)
 
 def built_in(port: int) -> Corefile:
     """Returns the Corefile that is used if there is no other: *whoami* and *log* on `port`."""
-    return parse(f".:{port} {{\n    whoami\n    log\n}}\n", "built-in", environ={}, default_port=port)
+    return parse(f".:{port} {{\n    whoami\n    log\n}}\n", BUILT_IN, environ={}, default_port=port)
 
 
 def without_blocks(path: str, port: int) -> Corefile:

@@ -135,6 +135,9 @@ def test_reload_takes_a_new_corefile_and_refuses_a_bad_one(server: Server) -> No
     server.write(BOUND.replace("ttl 30", "ttl never"))
     server.process.send_signal(signal.SIGUSR1)
     server.until_logged("'never' is not a whole number")
+    server.write("# nothing\n")
+    server.process.send_signal(signal.SIGUSR1)
+    server.until_logged("the Corefile has no server block; a server block was expected")
     assert server.ask(WEB).answer[0].ttl == 45
     assert http(server.ports["ready"], "/ready") == (200, "OK")
     until("the count of the first query too", lambda: server.metric(r"coredns_dns_requests_total") >= 3)
