@@ -195,10 +195,14 @@ class ApiDouble:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         # A transport stays open while it has octets that nobody reads, and until the loop has called it once more.
-        for _ in range(3):
-            for transport in tuple(getattr(self._loop, "_transports", {}).values()):
+        for _ in range(1000):
+            transports = tuple(getattr(self._loop, "_transports", {}).values())
+            open_ones = [one for one in transports if getattr(one, "_sock", None) is not None]
+            if not open_ones:
+                break
+            for transport in open_ones:
                 transport.abort()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def _store(self, item: Object) -> Object:
         self._version += 1
