@@ -213,7 +213,7 @@ async def test_a_token_that_is_refused_is_read_again(tmp_path: Path, caplog: pyt
 
 async def test_a_silent_watch_is_opened_again(api: ApiDouble, caplog: pytest.LogCaptureFixture) -> None:
     """The new watch begins at the last version. No list is requested."""
-    async with watching(api, caplog, limits=TimeLimits(watch_silence=0.05)) as followed:
+    async with watching(api, caplog, limits=TimeLimits(watch_silence=0.2)) as followed:
         await followed.until(lambda: len(api.asked(SERVICES, watch=True)) > 2)
         assert "<error>" not in followed.observed.codes, "the watch itself was answered"
         assert len(api.asked(SERVICES, watch=False)) == 2
