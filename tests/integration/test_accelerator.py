@@ -359,4 +359,4 @@ def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> No
     assert len(seen) == len(set(seen)) > CHANGES / 4
     assert set(seen) <= {"", *(socket.inet_aton(address).hex() for address in changes)} | {seen[0]}
     assert result["lost"] == dropped
-    assert replies > result["sent"] / 2
+    assert replies > result["sent"] / 10
