@@ -342,7 +342,7 @@ def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> No
         changes = []
         for _ in range(CHANGES):
             changes.append(lab.server.api.request(f"change {CHANGED}")[0])
-            due = time.monotonic() + 0.01
+            due = time.monotonic() + 0.02
             until("the next change", lambda: time.monotonic() > due)  # noqa: B023
         probes = []
 
@@ -359,4 +359,4 @@ def test_no_reply_is_older_than_a_change(lab: Accelerated, tmp_path: Path) -> No
     assert len(seen) == len(set(seen)) > CHANGES / 4
     assert set(seen) <= {"", *(socket.inet_aton(address).hex() for address in changes)} | {seen[0]}
     assert result["lost"] == dropped
-    assert replies > result["sent"] / 10
+    assert replies > result["sent"] / 2
