@@ -13,21 +13,6 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-NAMES: Final = (
-    "accelerate",
-    "cache",
-    "check",
-    "completion",
-    "explain",
-    "interface",
-    "man",
-    "probe",
-    "query",
-    "ready",
-    "shadow",
-    "top",
-)
-"""The commands of this module."""
 COMPLETION: Final = "_SVCDNS_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 

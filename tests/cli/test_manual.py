@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from svcdns.__main__ import TOOLS
 from svcdns.cli import commands
 
 SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES"]
 
 
-@pytest.mark.parametrize("name", [name for name in commands.NAMES if name != "completion"])
+@pytest.mark.parametrize("name", [name for name in TOOLS if name != "completion"])
 def test_each_page_has_the_usual_sections(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["man", name]) == 0
     text = capsys.readouterr().out
@@ -27,7 +28,7 @@ def test_each_page_has_the_usual_sections(name: str, capsys: pytest.CaptureFixtu
 def test_the_page_of_the_program_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["man"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\\fBsvcdns {name}\\fR" in text for name in commands.NAMES)
+    assert all(f"\\fBsvcdns {name}\\fR" in text for name in TOOLS)
 
 
 def test_the_page_of_a_group_has_the_options_of_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,8 +47,8 @@ def test_special_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_all_pages_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["man", "--write", str(tmp_path)]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"svcdns.1", *(f"svcdns-{name}.1" for name in commands.NAMES)}
-    assert capsys.readouterr().out.count("\n") == len(commands.NAMES) + 1
+    assert {path.name for path in tmp_path.iterdir()} == {"svcdns.1", *(f"svcdns-{name}.1" for name in TOOLS)}
+    assert capsys.readouterr().out.count("\n") == len(TOOLS) + 1
 
 
 @pytest.mark.parametrize("arguments", [["nosuch"], ["--write", "/absent/folder"]])

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from svcdns.cli import commands
+from svcdns.__main__ import TOOLS
 from svcdns.inspection import size
 from tools import docs_site, release
 
@@ -30,7 +30,7 @@ def test_the_list_of_plugins_has_their_own_descriptions() -> None:
 
 def test_the_page_of_tools_has_every_command() -> None:
     page = (ROOT / "docs" / "tools.md").read_text()
-    assert [name for name in (*commands.NAMES, "conformance", "demo") if f"svcdns {name}" not in page] == []
+    assert [name for name in (*TOOLS, "conformance", "demo") if f"svcdns {name}" not in page] == []
 
 
 def test_the_list_of_runbooks_is_that_of_the_navigation() -> None:
