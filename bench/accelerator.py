@@ -148,13 +148,13 @@ def warm(run: Run, measured: Measured, names: Names) -> None:
 
 def rates(run: Run, names: Names, rate: int, *servers: str) -> None:
     """Measures CPU time and latencies of each server at one rate."""
-    run.servers.core.measure_rest(2)
     label = RATES[rate]
     share = {5_000: 1 / 4, 20_000: 1 / 4, 0: 1 / 3}[rate] if names.scenario == "hit" else 1 / 2
     cpu = run.row(names.scenario, f"{CORE}, {label}", "µs", Target(round(share, 3), "nsd"))
     for measured in run.each(f"{names.scenario}, {label}", *servers):
         with run.catching(names.scenario, measured.name):
             warm(run, measured, names)
+            run.servers.core.measure_rest(1)
             before = run.servers.replies_from_the_kernel() if measured.name == OURS else 0.0
             begin = run.servers.core.now()
             if rate:
@@ -283,7 +283,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m bench.accelerator", description=(__doc__ or "").partition("\n")[0])
     made.add_argument("--seconds", type=float, default=4.0, help="seconds of each load")
-    made.add_argument("--rounds", type=int, default=2)
+    made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--services", type=int, default=10_000)
     made.add_argument("--servers", default=",".join(ALL), help="the servers to measure")
     made.add_argument("--markdown", metavar="FILE", help="write the table to this file")

@@ -11,12 +11,14 @@
 #define KEY_MAX 96
 #define SMALL 224
 #define LARGE 1248
-#define WAYS 8
-#define SETS 8192
+#define WAYS 16
+#define SETS 2048
 #define ROTATIONS 32
 #define TTLS 15
 #define HIT_COUNTERS 1024
-#define LARGE_CLASS 0x80000000
+#define LARGE_CLASS 0x10000
+#define TAG_SHIFT 17
+#define TAG_BITS 15
 #define PRIME 0x9fb21c651e98df25
 #define DENIALS 0x80
 #define DENIAL_MIN_DEPTH 2
@@ -60,7 +62,7 @@ struct large {
 };
 
 struct set {
-	__u64 way[WAYS];
+	__u32 way[WAYS];
 };
 
 /* What the program keeps between two calls of the kernel, one for each CPU: see `here` for why not on the stack. */
@@ -93,11 +95,11 @@ static long (*const bpf_l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 
 static long (*const bpf_csum_update)(void *skb, __u32 sum) = (void *)BPF_FUNC_csum_update;
 
 /* Returns the entry's word in its set, or 0. Of two keys with the same tag, a set has one. */
-INLINE __u64 find_word(struct work *work, __u64 seed)
+INLINE __u32 find_word(struct work *work, __u64 seed)
 {
 	__u64 hash = seed ^ (work->table + 1) * PRIME;
 	struct set *set;
-	__u32 i;
+	__u32 tag, i;
 
 #pragma unroll
 	for (i = 0; i < KEY_MAX / 8; i++) {
@@ -108,10 +110,11 @@ INLINE __u64 find_word(struct work *work, __u64 seed)
 	set = bpf_map_lookup_elem(&sets_map, (void *)&here(work)->at);
 	if (!set)
 		return 0;
+	tag = hash >> (64 - TAG_BITS) | 1;
 #pragma unroll
 	for (i = 0; i < WAYS; i++) {
-		__u64 word = fresh(set->way[i]);
-		if (word >> 32 == (hash >> 32 | 1))
+		__u32 word = fresh(set->way[i]);
+		if (word >> TAG_SHIFT == tag)
 			return word;
 	}
 	return 0;
@@ -188,14 +191,13 @@ INLINE long store_denial(struct __sk_buff *skb, struct work *work, struct small 
 }
 
 /* Answers from the entry whose first slot is `work->slot`. `v6`, `is_large` and `is_denial` are constants. */
-INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const int is_large, const int is_denial)
+INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, const int v6, const int is_large, const int is_denial)
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	const __u32 reply_at = udp_at + sizeof(struct udphdr) + 2;
 	__u32 length, change;
 	struct small *first = find_slot(work, is_large), *slot = first;
 	struct counts *mine;
-	struct state *state;
 	struct udphdr *udp;
 	__u64 *uses;
 	void *data;
@@ -206,6 +208,9 @@ INLINE int reply(struct __sk_buff *skb, struct work *work, const int v6, const i
 	work->first_serial = work->serial = fresh(first->head.serial);
 	if (!has_key(first, work))
 		COUNT(unknown);
+	work->now = bpf_ktime_get_ns();
+	if (fresh(state->valid_until) <= work->now)
+		COUNT(stale);
 	if (first->head.until <= work->now)
 		COUNT(expired);
 	if (first->head.rotations > 1) {
@@ -293,7 +298,7 @@ INLINE int split_name(struct work *work)
 }
 
 /* Makes the key of the denial for all names below the label at `at`. Returns the word of the denial, or 0. */
-INLINE __u64 find_denial(struct __sk_buff *skb, struct work *work, __u64 seed, __u32 payload_at, __u32 at)
+INLINE __u32 find_denial(struct __sk_buff *skb, struct work *work, __u64 seed, __u32 payload_at, __u32 at)
 {
 	__u32 length = work->length, i;
 
@@ -318,13 +323,19 @@ INLINE void find_depths(struct state *state, struct work *work)
 #pragma unroll
 	for (depth = DENIAL_MIN_DEPTH; depth <= DENIAL_MAX_DEPTH; depth++) {
 		__u64 hash;
+		__u32 length, last;
 		if (!(state->denial_depths >> depth & 1) || work->labels < depth)
 			continue;
 		at = here(work)->starts[(work->labels - depth) & 15];
 		if (at > KEY_MAX - sizeof(hash))
 			continue;
-		hash = *(volatile __u64 *)((void *)here(work)->key + at) * PRIME >> 52;
-		if (here(state)->denial_labels[hash >> 6 & (DENIAL_LABELS - 1)] >> (hash & 63) & 1)
+		length = *(volatile __u8 *)((void *)here(work)->key + at);
+		last = length > sizeof(hash) - 1 ? at + length - (sizeof(hash) - 1) : at;
+		if (last > KEY_MAX - sizeof(hash))
+			continue;
+		hash = *(volatile __u64 *)((void *)here(work)->key + at) * PRIME;
+		hash = (hash ^ *(volatile __u64 *)((void *)here(work)->key + last)) * PRIME >> 48;
+		if (here(state)->denial_labels[hash >> 6] >> (hash & 63) & 1)
 			work->depths |= 1 << depth;
 	}
 }
@@ -334,8 +345,8 @@ INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, c
 {
 	const __u32 payload_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
 				 sizeof(struct udphdr) + 2;
-	__u32 depth, at;
-	__u64 word = 0, end;
+	__u32 depth, at, word = 0;
+	__u64 end;
 
 	if (!state->denial_depths)
 		COUNT(unknown);
@@ -368,7 +379,7 @@ INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, c
 	work->at = work->slot = word & (LARGE_CLASS - 1);
 	if (!word || word & LARGE_CLASS)
 		COUNT(unknown);
-	return reply(skb, work, v6, 0, 1);
+	return reply(skb, state, work, v6, 0, 1);
 }
 
 INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const int v6)
@@ -377,14 +388,11 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 	__u32 cpu = bpf_get_smp_processor_id(), length, i;
 	struct work *work = bpf_map_lookup_elem(&work_map, &cpu);
 	struct udphdr *udp;
-	__u64 word;
+	__u32 word;
 
 	if (!work)
 		return PASS_ON;
 	work->cpu = cpu;
-	work->now = bpf_ktime_get_ns();
-	if (fresh(state->valid_until) <= work->now)
-		COUNT(stale);
 	udp = (void *)(long)skb->data + udp_at;
 	if ((void *)(udp + 1) > (void *)(long)skb->data_end)
 		COUNT(failed);
@@ -401,7 +409,7 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 	work->at = work->slot = word & (LARGE_CLASS - 1);
 	if (!word)
 		return deny(skb, state, work, v6);
-	return word & LARGE_CLASS ? reply(skb, work, v6, 1, 0) : reply(skb, work, v6, 0, 0);
+	return word & LARGE_CLASS ? reply(skb, state, work, v6, 1, 0) : reply(skb, state, work, v6, 0, 0);
 }
 
 SEC("tcx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 from svcdns.accelerator.layout import (
@@ -17,6 +18,7 @@ from svcdns.accelerator.layout import (
 _ENDS: Final = DENIAL_ENDS_AT // 8
 _LABELS: Final = DENIAL_LABELS_AT // 8
 _DEPTHS: Final = DENIAL_DEPTHS // 4
+_NONE: Final = bytes(64 * DENIAL_LABELS * 2)
 
 
 class DenialFilter:
@@ -25,7 +27,7 @@ class DenialFilter:
     def __init__(self, words: memoryview, halves: memoryview) -> None:
         """`words` is the map `state` in words of 64 bits, and `halves` in words of 32 bits."""
         self._words, self._halves = words, halves
-        self._denials = [0] * (64 * DENIAL_LABELS)
+        self._denials = array("H", _NONE)
         """The number of denials with each bit of `label_bit`."""
 
     def add(self, key: bytes, name_end: bytes, depth: int) -> bool:
@@ -55,6 +57,6 @@ class DenialFilter:
     def clear(self) -> None:
         """Ends the look-ups for all denials."""
         self._halves[_DEPTHS] = 0
-        self._denials = [0] * (64 * DENIAL_LABELS)
-        for at in (*range(_ENDS, _ENDS + DENIAL_ENDS), *range(_LABELS, _LABELS + DENIAL_LABELS)):
-            self._words[at] = 0
+        self._denials = array("H", _NONE)
+        self._words[_ENDS : _ENDS + DENIAL_ENDS] = memoryview(bytes(8 * DENIAL_ENDS)).cast("Q")
+        self._words[_LABELS : _LABELS + DENIAL_LABELS] = memoryview(bytes(8 * DENIAL_LABELS)).cast("Q")

@@ -1,4 +1,4 @@
-"""The layout of the memory that a worker and the program in the kernel share, version 1.
+"""The layout of the memory that a worker and the program in the kernel share, version 2.
 
 The program is answers.bpf.c, and a test compares its constants with those of this module.
 There are six maps, in the order of `MAPS`. Each is an array that both sides map into memory. All numbers are little
@@ -7,7 +7,7 @@ endian, except where network order is named.
 | map    | elements                  | an element |
 |--------|---------------------------|------------|
 | state  | 1                         | `STATE`, then `PLACES` × `PLACE`, then `DENIAL_LABELS` × 64 bits |
-| sets   | `SETS`                    | `WAYS` words of 64 bits: see below |
+| sets   | `SETS`                    | `WAYS` words of 32 bits: see below |
 | small  | `small` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `SMALL` of reply |
 | large  | `large` of the greeting   | a slot: `HEAD_SIZE` octets of head, `KEY_MAX` of key, `LARGE` of reply |
 | uses   | small + large             | 64 bits: the replies sent, at the first slot of an entry; small slots first |
@@ -29,8 +29,8 @@ for a denial if no entry has the key of a query, and only if `state` permits the
 - `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name;
 - `DENIAL_LABELS_AT`: bit `label_bit` is set for each denial.
 
-A word of `sets` is `tag << 32 | class << 31 | slot` (see `key_hash`). The slot is the first one of
-the entry. `class` is 1 for a large slot. An empty word is 0.
+A word of `sets` is `tag << 17 | class << 16 | slot` (see `key_tag`). The slot is the first one of
+the entry. `class` is 1 for a large slot. An empty word is 0. All tags in a set are different.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """The version of this layout, and of the greeting of the helper."""
 MAPS: Final = ("state", "sets", "small", "large", "uses", "counts")
 """The names of the maps, in the order in which the helper sends their descriptors."""
@@ -46,14 +46,14 @@ MAPS: Final = ("state", "sets", "small", "large", "uses", "counts")
 KEY_MAX: Final = 96
 SMALL: Final = 224
 LARGE: Final = 1248
-WAYS: Final = 8
-SETS: Final = 8192
+WAYS: Final = 16
+SETS: Final = 2048
 ROTATIONS: Final = 32
 TTLS: Final = 15
 HIT_COUNTERS: Final = 1024
 PLACES: Final = 16
 DENIAL_ENDS: Final = 4
-DENIAL_LABELS: Final = 64
+DENIAL_LABELS: Final = 1024
 DENIALS: Final = 0x80
 """Added to the number of a table: the keys are those of denials."""
 UNLIKE: Final = b"\x02ns\x03dns"
@@ -113,8 +113,11 @@ LARGE_SIZE: Final = REPLY_AT + LARGE
 
 FOREVER: Final = 2**63 - 1
 """The `until` of an entry without a deadline."""
-LARGE_CLASS: Final = 1 << 31
+LARGE_CLASS: Final = 1 << 16
 """The class bit of a word in `sets`."""
+TAG_SHIFT: Final = 17
+TAG_BITS: Final = 15
+WORD_SIZE: Final = 4
 USE_SIZE: Final = 8
 
 COUNTERS: Final = ("octets", "stale", "expired", "unknown", "torn", "failed", "spare_0", "spare_1")
@@ -133,7 +136,7 @@ _WORDS: Final = struct.Struct("<12Q")
 def key_hash(key: bytes, seed: int, table: int) -> int:
     """Returns the 64-bit hash of a key of the answer table `table`.
 
-    The set is `hash & SETS - 1`. The tag is `hash >> 32 | 1`.
+    The set is `hash & SETS - 1`. See also `key_tag`.
     """
     value = seed ^ (table + 1) * PRIME & _MASK
     for word in _WORDS.unpack(key.ljust(KEY_MAX, b"\0")):
@@ -142,9 +145,16 @@ def key_hash(key: bytes, seed: int, table: int) -> int:
     return value
 
 
+def key_tag(digest: int) -> int:
+    """Returns the tag of a key with this hash."""
+    return digest >> 64 - TAG_BITS | 1
+
+
 def label_bit(key: bytes) -> int:
-    """Returns the bit of `DENIAL_LABELS_AT` for the key of a denial."""
-    return (int.from_bytes(key[11:19], "little") * PRIME & _MASK) >> 52
+    """Returns the bit of `DENIAL_LABELS_AT` for the key of a denial: a hash of both ends of its label."""
+    last = 11 + max(0, key[11] - 7)
+    first = int.from_bytes(key[11:19], "little") * PRIME & _MASK
+    return ((first ^ int.from_bytes(key[last : last + 8], "little")) * PRIME & _MASK) >> 48
 
 
 def octet_sum(octets: bytes) -> int:
@@ -156,7 +166,7 @@ def map_shapes(small: int, large: int, cpus: int) -> dict[str, tuple[int, int]]:
     """Returns the size of an element in octets and the number of elements, for each map of `MAPS`."""
     return {
         "state": (STATE_SIZE, 1),
-        "sets": (WAYS * 8, SETS),
+        "sets": (WAYS * WORD_SIZE, SETS),
         "small": (SMALL_SIZE, small),
         "large": (LARGE_SIZE, large),
         "uses": (USE_SIZE, small + large),

@@ -2,7 +2,7 @@
 
 One process writes. Rules:
 
-1. `remove` is one aligned store of 64 bits. A packet that arrives afterwards does not get the reply of the removed
+1. `remove` is one aligned store of 32 bits. A packet that arrives afterwards does not get the reply of the removed
    entry.
 2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
    entry. By then, the program has finished with each packet that it was handling at the removal.
@@ -46,11 +46,14 @@ from svcdns.accelerator.layout import (
     SMALL_SIZE,
     STATE,
     STATE_SIZE,
+    TAG_SHIFT,
     TTLS,
     USE_SIZE,
     VALID_UNTIL,
     WAYS,
+    WORD_SIZE,
     key_hash,
+    key_tag,
     octet_sum,
 )
 from svcdns.eventloop.clock import Clock
@@ -132,8 +135,8 @@ class Memory:
         self._state = self._map(state, STATE_SIZE)
         self._valid_until = self._view(self._state, "Q")
         self._place_count = self._view(self._state, "I")
-        self._sets_map = self._map(sets, SETS * WAYS * 8)
-        self._sets = self._view(self._sets_map, "Q")
+        self._sets_map = self._map(sets, SETS * WAYS * WORD_SIZE)
+        self._sets = self._view(self._sets_map, "I")
         self._small_map = self._map(small_map, small * SMALL_SIZE)
         self._large_map = self._map(large_map, large * LARGE_SIZE)
         self._serials = (self._view(self._small_map, "I"), self._view(self._large_map, "I"))
@@ -261,7 +264,8 @@ class Memory:
         digest = key_hash(key, self.seed, shown)
         word = (digest & SETS - 1) * WAYS
         ways = self._sets[word : word + WAYS].tolist()
-        if 0 not in ways:
+        tag = key_tag(digest)
+        if 0 not in ways or tag in [found >> TAG_SHIFT for found in ways]:
             return None
         word += ways.index(0)
         number = self._numbers.add_entry(hit_counter, table)
@@ -294,7 +298,7 @@ class Memory:
         if number == UNNUMBERED:
             self._forget_uses(index)
         self._order_stores()
-        self._sets[word] = (digest >> 32 | 1) << 32 | (LARGE_CLASS if is_large else 0) | first
+        self._sets[word] = tag << TAG_SHIFT | (LARGE_CLASS if is_large else 0) | first
         return placed
 
     def remove(self, placed: Placed) -> None:
@@ -316,7 +320,7 @@ class Memory:
         if len(gone) < self.entries:
             self._remove_some(gone)
             return
-        self._sets_map[: SETS * WAYS * 8] = bytes(SETS * WAYS * 8)
+        self._sets_map[: SETS * WAYS * WORD_SIZE] = bytes(SETS * WAYS * WORD_SIZE)
         now = self._clock()
         self.entries, self._slots_of = 0, [0, 0]
         self.denials.clear()

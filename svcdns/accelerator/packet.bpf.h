@@ -27,7 +27,7 @@
 
 #define PLACES 16
 #define DENIAL_ENDS 4
-#define DENIAL_LABELS 64
+#define DENIAL_LABELS 1024
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;

@@ -14,7 +14,7 @@ def test_elements_are_multiples_of_eight_octets() -> None:
     """The kernel rounds the size of an array's element up to 8 octets."""
     shapes = layout.map_shapes(1024, 16, 2)
     assert tuple(shapes) == layout.MAPS
-    assert [size for size, _ in shapes.values()] == [960, 64, 448, 1472, 8, 8256]
+    assert [size for size, _ in shapes.values()] == [8640, 64, 448, 1472, 8, 8256]
 
 
 @pytest.mark.parametrize(("octets", "expected"), [(b"", 0), (b"\x01\x02", 0x201), (b"\xff\xff\x01", 1), (b"\1\0\2", 3)])
@@ -25,6 +25,20 @@ def test_octet_sum(octets: bytes, expected: int) -> None:
 def test_key_hash_depends_on_seed_table_and_padding() -> None:
     seen = {layout.key_hash(key, seed, table) for key in (b"a", b"ab") for seed in (1, 2) for table in (0, 1, 255)}
     assert len(seen) == 12
+
+
+@pytest.mark.parametrize("digest", [0, 1, 2**64 - 1])
+def test_a_word_with_a_tag_is_never_empty(digest: int) -> None:
+    assert 0 < layout.key_tag(digest) << layout.TAG_SHIFT < 1 << 8 * layout.WORD_SIZE
+    assert layout.LARGE_CLASS | layout.SLOTS_MAX - 1 < 1 << layout.TAG_SHIFT
+
+
+def test_label_bit_depends_on_both_ends_of_the_label() -> None:
+    """Names that differ only in the beginning or only in the end of a long label have other bits."""
+    labels = ["a", "ab", "com", "1-long-label-of-a-pod", "2-long-label-of-a-pod", "1-long-label-of-a-pob"]
+    keys = [bytes(11) + bytes([len(label)]) + label.encode() + b"\x07default\x03svc\0" for label in labels]
+    assert len({layout.label_bit(key) for key in keys}) == len(labels)
+    assert max(map(layout.label_bit, keys)) < 64 * layout.DENIAL_LABELS
 
 
 SOURCES = [Path(layout.__file__).with_name(name).read_text() for name in ("packet.bpf.h", "answers.bpf.c")]
@@ -41,7 +55,7 @@ SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
     [
         *("DENIALS", "DENIAL_ENDS", "DENIAL_LABELS", "DENIAL_MIN_DEPTH", "DENIAL_MAX_DEPTH", "CASE"),
         *("KEY_MAX", "SMALL", "LARGE", "WAYS", "SETS", "ROTATIONS", "TTLS", "HIT_COUNTERS", "PLACES"),
-        *("LARGE_CLASS", "PRIME"),
+        *("LARGE_CLASS", "PRIME", "TAG_SHIFT", "TAG_BITS"),
     ],
 )
 def test_constants_are_those_of_the_program(name: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from svcdns.accelerator import hit_numbers
 from svcdns.accelerator.hit_numbers import UNNUMBERED
-from svcdns.accelerator.layout import PLACE, PLACES, SMALL, STATE
+from svcdns.accelerator.layout import PLACE, PLACES, SETS, SMALL, STATE, key_hash, key_tag
 from svcdns.accelerator.memory import LAST_REPLIES, REST, Memory, Place, Placed
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
@@ -105,6 +105,24 @@ def test_an_entry_without_room_changes_nothing() -> None:
         assert found.room(is_large=True) == (1, LARGE_SLOTS)
         clock.turn(REST + 0.1)
         assert found.put(b"new", (bytes(SMALL + 1),), TABLE, counter()) is not None
+
+
+def test_two_keys_with_the_same_tag_do_not_share_a_set() -> None:
+    """The program looks only at the first word with the tag of a key, so the second key is refused."""
+    clock, seen = Clock(), dict[tuple[int, int], bytes]()
+    with memory(clock) as (found, program):
+        for number in range(1 << 20):
+            key = b"key %d" % number
+            digest = key_hash(key, found.seed, TABLE)
+            first = seen.setdefault((digest & SETS - 1, key_tag(digest)), key)
+            if first != key:
+                break
+        placed = found.put(first, (REPLY,), TABLE, counter())
+        assert placed is not None
+        assert found.put(key, (REPLY,), TABLE, counter()) is None
+        assert (program.replies(first, TABLE, clock()), program.replies(key, TABLE, clock())) == ([REPLY], [])
+        found.remove(placed)
+        assert found.put(key, (REPLY,), TABLE, counter()) is not None
 
 
 def test_packets_that_are_passed_on_are_counted_by_reason() -> None:

@@ -34,11 +34,14 @@ from svcdns.accelerator.layout import (
     SETS,
     SMALL_SIZE,
     STATE,
+    TAG_SHIFT,
     TTLS,
     UNLIKE,
     USE_SIZE,
     WAYS,
+    WORD_SIZE,
     key_hash,
+    key_tag,
     label_bit,
     map_shapes,
     octet_sum,
@@ -97,11 +100,8 @@ class KernelProgram:
         """
         ns = round(now * 1e9)
         valid_until, seed, _, small_count = STATE.unpack_from(self._maps["state"])
-        if valid_until < ns:
-            return self._passed("stale", count=count)
         digest = key_hash(key, seed, table)
-        at = (digest & SETS - 1) * WAYS * 8
-        words = [word for word in unpack_from(f"<{WAYS}Q", self._maps["sets"], at) if word >> 32 == (digest >> 32 | 1)]
+        words = self._words(digest)
         if not words:
             return self._passed("unknown", count=count)
         memory, size = (
@@ -112,6 +112,8 @@ class KernelProgram:
         known = memory[slot * size + KEY_AT : slot * size + KEY_AT + KEY_MAX]
         if known != key.ljust(KEY_MAX, b"\0") or head["key_len"] != len(key) or head["table"] != table:
             return self._passed("unknown", count=count)
+        if valid_until < ns:
+            return self._passed("stale", count=count)
         if ns > head["until"]:
             return self._passed("expired", count=count)
         order = head["order"][: max(1, head["rotations"])]
@@ -151,11 +153,16 @@ class KernelProgram:
     def _small_slot(self, key: bytes, table: int) -> int:
         """Returns the offset of the small slot of a key, or -1."""
         digest = key_hash(key, STATE.unpack_from(self._maps["state"])[1], table)
-        for word in unpack_from(f"<{WAYS}Q", self._maps["sets"], (digest & SETS - 1) * WAYS * 8):
+        for word in self._words(digest):
             slot = (word & LARGE_CLASS - 1) * SMALL_SIZE
-            if word >> 32 == digest >> 32 | 1 and self._maps["small"][slot + KEY_AT :][: len(key)] == key:
+            if self._maps["small"][slot + KEY_AT :][: len(key)] == key:
                 return int(slot)
         return -1
+
+    def _words(self, digest: int) -> list[int]:
+        """Returns the words of a key's set that have the tag of the key."""
+        ways = unpack_from(f"<{WAYS}I", self._maps["sets"], (digest & SETS - 1) * WAYS * WORD_SIZE)
+        return [word for word in ways if word >> TAG_SHIFT == key_tag(digest)]
 
     def _head(self, memory: mmap.mmap, at: int) -> dict[str, Any]:
         values = HEAD.unpack_from(memory, at)

@@ -51,9 +51,9 @@ class SharedAnswers:
     ) -> int:
         """Adds an entry. Returns the offset of its word in `sets`, or -1 if the set has no room for it."""
         digest = layout.key_hash(key, self.seed, table)
-        at, tag = (digest & layout.SETS - 1) * layout.WAYS * 8, digest >> 32 | 1
-        ways = struct.unpack_from(f"<{layout.WAYS}Q", self.memory["sets"], at)
-        if 0 not in ways or tag in {way >> 32 for way in ways}:
+        at, tag = (digest & layout.SETS - 1) * layout.WAYS * layout.WORD_SIZE, layout.key_tag(digest)
+        ways = struct.unpack_from(f"<{layout.WAYS}I", self.memory["sets"], at)
+        if 0 not in ways or tag in {way >> layout.TAG_SHIFT for way in ways}:
             return -1
         pool, size = (
             ("small", layout.SMALL_SIZE) if max(map(len, replies)) <= layout.SMALL else ("large", layout.LARGE_SIZE)
@@ -69,9 +69,9 @@ class SharedAnswers:
             )
             octets = head + key.ljust(layout.KEY_MAX, b"\0") + reply
             self.memory[pool][slot * size : slot * size + len(octets)] = octets
-        at += ways.index(0) * 8
-        word = tag << 32 | (layout.LARGE_CLASS if pool == "large" else 0) | slots[0]
-        struct.pack_into("<Q", self.memory["sets"], at, word)
+        at += ways.index(0) * layout.WORD_SIZE
+        word = tag << layout.TAG_SHIFT | (layout.LARGE_CLASS if pool == "large" else 0) | slots[0]
+        struct.pack_into("<I", self.memory["sets"], at, word)
         return at
 
     def put_denial(self, key: bytes, label_at: int, reply: bytes, table: int) -> int:
@@ -95,7 +95,7 @@ class SharedAnswers:
 
     def remove(self, word_at: int) -> None:
         """Removes the entry whose word has this offset."""
-        struct.pack_into("<Q", self.memory["sets"], word_at, 0)
+        struct.pack_into("<I", self.memory["sets"], word_at, 0)
 
     def end(self) -> None:
         """Makes the memory invalid."""
