@@ -5,7 +5,8 @@ One process writes. Rules:
 1. `remove` is one aligned store of 32 bits. A packet that arrives afterwards does not get the reply of the removed
    entry.
 2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
-   entry. By then, the program has finished with each packet that it was handling at the removal.
+   entry. By then, the program has finished with each packet that it was handling at the removal. Should a packet take
+   longer, the serials still prevent an old reply, because the first slot of an entry is written last.
 3. The places are written only LAST_REPLIES seconds after a stop. By then, the program reads them for no packet.
 4. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
 """
@@ -274,21 +275,27 @@ class Memory:
         padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key) if denial_sums is None else denial_sums[0]
         first, serials = slots[0], self._serials[is_large]
         memory, size = (self._large_map, LARGE_SIZE) if is_large else (self._small_map, SMALL_SIZE)
-        order = _ORDERS[count].pack(*slots)
         ttl_at = _NO_OFFSETS
-        for turn, (slot, wire) in enumerate(zip(slots, wires, strict=True)):
+        # The first slot is written last, and only it leads to the others. So a packet that has been in the program
+        # since an earlier entry used these slots never gets an old reply that another slot still holds.
+        rotations, order = 1, _NO_ORDER
+        for turn in range(count - 1, -1, -1):
+            slot, wire = slots[turn], wires[turn]
+            if not turn:
+                rotations, order = count, _ORDERS[count].pack(*slots)
             if offsets:
                 found = offsets[turn]
                 ttl_at = _OFFSETS[len(found)].pack(*found) + bytes((len(found), 0))
             at = slot * size
             serial = serials[at >> 2] + 1 & 0xFFFFFFFF
             reply_sum = octet_sum(wire) if denial_sums is None else denial_sums[1]
-            head = _HEAD.pack(serial, len(key), len(wire), key_sum, reply_sum, number, count, shown, until, next_second)
+            head = _HEAD.pack(
+                serial, len(key), len(wire), key_sum, reply_sum, number, rotations, shown, until, next_second
+            )
             octets = b"".join((head, ttl_at, order, padded, wire))
             serials[at >> 2] = serial
             memory[at : at + len(octets)] = octets
             serials[at >> 2] = serial + 1 & 0xFFFFFFFF
-            order = _NO_ORDER
         placed = Placed(key, table, word, is_large, slots, number, hit_counter, denial_sums is not None)
         index = self._small + first if is_large else first
         self._first[index] = placed

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import Random
+from struct import unpack_from
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcdns.accelerator import hit_numbers
+from svcdns.accelerator import memory as memory_module
 from svcdns.accelerator.hit_numbers import UNNUMBERED
-from svcdns.accelerator.layout import PLACE, PLACES, SETS, SMALL, STATE, key_hash, key_tag
+from svcdns.accelerator.layout import (
+    HEAD_FIELDS,
+    KEY_AT,
+    PLACE,
+    PLACES,
+    REPLY_AT,
+    ROTATIONS,
+    SETS,
+    SMALL,
+    SMALL_SIZE,
+    STATE,
+    key_hash,
+    key_tag,
+)
 from svcdns.accelerator.memory import LAST_REPLIES, REST, Memory, Place, Placed
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
@@ -23,6 +40,7 @@ from tests.support.world import Clock
 SLOTS, LARGE_SLOTS = 20, 4
 TABLE = 0
 REPLY = bytes(60)
+KEY = b"key"
 
 
 def counter() -> HitCounter:
@@ -105,6 +123,91 @@ def test_an_entry_without_room_changes_nothing() -> None:
         assert found.room(is_large=True) == (1, LARGE_SLOTS)
         clock.turn(REST + 0.1)
         assert found.put(b"new", (bytes(SMALL + 1),), TABLE, counter()) is not None
+
+
+class Stores:
+    """A memory that calls a function before each store."""
+
+    def __init__(self, stored: Any, before: Callable[[], None]) -> None:
+        self.stored, self.before = stored, before
+
+    def __getitem__(self, where: int) -> Any:
+        return self.stored[where]
+
+    def __setitem__(self, where: slice | int, value: Any) -> None:
+        self.before()
+        self.stored[where] = value
+
+
+class PausedPackets:
+    """Packets in the program. Before each store to a slot they go on, as if the program were that slow.
+
+    A packet is the slot that the program has found for KEY, and the highest version that was removed before.
+    """
+
+    def __init__(self, made: Memory) -> None:
+        self.written, self.packets, self.replies = made._small_map, deque[tuple[int, int]](maxlen=8), 0
+        made._small_map = Stores(self.written, self.go_on)  # type: ignore[assignment]
+        serials, large_serials = made._serials
+        made._serials = Stores(serials, self.go_on), large_serials  # type: ignore[assignment]
+
+    def go_on(self) -> None:
+        """Fails if a packet gets a version that had been removed when the packet arrived."""
+        for slot, removed in self.packets:
+            for version in self.possible(slot):
+                assert version > removed
+                self.replies += 1
+
+    def possible(self, first: int) -> list[int]:
+        """Returns the versions with which the program may reply if it has found the slot `first`."""
+        head = self.head(first)
+        order = head["order"][: head["rotations"]] if head["rotations"] > 1 else [first]
+        heads = [(slot, self.head(slot)) for slot in order] if self.is_valid(head) else []
+        replies = [slot * SMALL_SIZE + REPLY_AT for slot, head in heads if self.is_valid(head)]
+        return [int.from_bytes(self.written[at : at + 4], "little") for at in replies]
+
+    def head(self, slot: int) -> dict[str, Any]:
+        """Returns the fields of a slot that the program looks at."""
+        at = slot * SMALL_SIZE
+        serial, key_len, rotations = (
+            self.written[at + HEAD_FIELDS[name]] for name in ("serial", "key_len", "rotations")
+        )
+        order = unpack_from(f"<{ROTATIONS}H", self.written, at + HEAD_FIELDS["order"])
+        key = self.written[at + KEY_AT : at + KEY_AT + key_len]
+        return {"serial": serial, "rotations": rotations, "order": order, "key": key}
+
+    def is_valid(self, head: dict[str, Any]) -> bool:
+        """Returns True if the slot is not being written, and has KEY."""
+        return bool(head["serial"] % 2 == 0 and head["key"] == KEY)
+
+
+def test_no_packet_gets_an_old_reply_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots are used again at once here. A server lets them rest, but the kernel does not promise a time."""
+    monkeypatch.setattr(memory_module, "REST", 0.0)
+    random, hit_counter = Random(4), counter()
+    with memory(Clock(), 4) as (found, _):
+        paused = PausedPackets(found)
+        for version in range(1, 3000):
+            placed = found.put(KEY, [version.to_bytes(4, "little") * 15] * random.choice([1, 2, 3]), TABLE, hit_counter)
+            assert placed is not None
+            paused.packets.append((placed.slots[0], version - 1))
+            found.remove(placed)
+            if random.random() < 0.5:
+                other = found.put(b"other key", [REPLY], TABLE, hit_counter)
+                assert other is not None
+                found.remove(other)
+    assert paused.replies > 3000
+
+
+def test_the_first_slot_of_an_entry_is_written_last() -> None:
+    with memory(Clock()) as (found, _):
+        written, states = found._small_map, list[bytes]()
+        found._small_map = Stores(  # type: ignore[assignment]
+            written, lambda: states.append(bytes(written[slot * SMALL_SIZE + REPLY_AT] for slot in range(SLOTS)))
+        )
+        placed = found.put(KEY, [b"\1" * 60] * 3, TABLE, counter())
+    assert placed is not None
+    assert [[state[slot] for slot in placed.slots] for state in states] == [[0, 0, 0], [0, 0, 1], [0, 1, 1]]
 
 
 def test_two_keys_with_the_same_tag_do_not_share_a_set() -> None:
