@@ -74,6 +74,8 @@ class TableMirror:
         """Keys of entries for which the memory had no room. The value is true for entries of large slots."""
         self.has_unknown = False
         """True if there were more of these keys."""
+        self.fill = 0.0
+        """The fill of the table when the used entries of its previous generation were looked up last."""
         self._memory = memory
         self._denials = Denials(responder, memory, number)
         self._is_open = answers_packets(responder)

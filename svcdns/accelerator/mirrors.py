@@ -38,6 +38,10 @@ AGING: Final = 60.0
 
 Each call may discard entries that were not used in the last minutes.
 """
+LOOK: Final = 10.0
+"""The most seconds between two looks for used entries of a previous generation."""
+LOOK_FILL: Final = 1 / 8
+"""The largest growth of a table's fill between two looks, so that there are several before the next generation."""
 DURATION: Final = 1e-6
 """The duration in seconds with which a reply of the program is counted."""
 
@@ -72,6 +76,8 @@ class Mirrors:
         """The numbers of tables whose queries were sampled a second ago (plugin *traffic*)."""
         self._next_aging = 0.0
         """The earliest time at which a table is asked again which of its entries are used."""
+        self._next_look = 0.0
+        """The time at which used entries of previous generations are looked for, also if no table has grown."""
         self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
 
     # -- places
@@ -180,13 +186,17 @@ class Mirrors:
         self._counters.set(self._counters.cell(ENTRIES), self.memory.entries)
 
     def _keep_used(self) -> Iterator[None]:
-        """Counts the program's uses of entries as look-ups in the answer tables, so that the entries stay."""
+        """Counts the program's uses of entries as look-ups in the answer tables, so that the entries stay.
+
+        Does nothing if nobody needs the uses now, because reading them takes a few milliseconds.
+        """
+        began = self._clock()
         mirrors = self._mirrors.items()
         before = self._recorded
         recorded = self._recorded = frozenset(
             number for number, one in mirrors if one.responder.listener.records_traffic
         )
-        aging = any(mirror.table.previous for mirror in self._mirrors.values())
+        aging = any(self._is_aging(mirror, began) for mirror in self._mirrors.values())
         if not (recorded or aging or self.memory.counts_uses or any(map(self._scarce, (False, True)))):
             return
         sampled: list[Used] = []
@@ -205,8 +215,18 @@ class Mirrors:
                 if placed.table in recorded and placed.table in before:
                     sampled.append(_used(mirror, placed, uses))
             yield
+        self._next_look = began + LOOK
+        for mirror in self._mirrors.values():
+            mirror.fill = mirror.table.fill
         if sampled:
             write_samples(self._listeners.ring, self._clock(), sampled)
+
+    def _is_aging(self, mirror: TableMirror, now: float) -> bool:
+        """Returns True if used entries of the table's previous generation must be looked up, so that they stay."""
+        table = mirror.table
+        if not any(table.previous):
+            return False
+        return now >= self._next_look or not mirror.fill <= table.fill < mirror.fill + LOOK_FILL
 
     def _scarce(self, is_large: bool) -> bool:
         return self._spare(is_large=is_large) <= 0

@@ -272,6 +272,11 @@ class AnswerTable:
         """Returns the octets of the budget that are in use."""
         return self._used + self._used_before + self._seen.octets
 
+    @property
+    def fill(self) -> float:
+        """Returns the share of the current generation's room that is in use. Above 1, a new generation starts."""
+        return 2 * self._used / max(1, self.budget - self._seen.octets)
+
     def find(self, key: bytes, now: float) -> Entry | None:
         """Returns the entry of `key` if it may be served at the time `now`, else None.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from svcdns.accelerator import hit_numbers
 from svcdns.accelerator.memory import LAST_REPLIES, Memory
-from svcdns.accelerator.mirrors import Mirrors
+from svcdns.accelerator.mirrors import LOOK, Mirrors
 from svcdns.chain.routing import DROPPED
 from svcdns.process.sample_memory import private_ring
 from svcdns.serving.answer_table import AnswerTable, Entry
@@ -179,6 +179,32 @@ def test_replies_before_a_place_ends_are_counted_after_a_slow_update() -> None:
     list(update)
     play.step("second", 0, 0)
     assert play.sent == 3
+    play.end()
+
+
+def test_used_entries_are_looked_up_after_ten_seconds_or_when_the_table_has_grown() -> None:
+    """More often would cost a few milliseconds each second. The second entry is used only after the first look."""
+    play = Play()
+    play.step("place", 0, 1)
+    table = play.responders[0].table
+    for number in range(2):
+        play.step("put", 0, number)
+    play.step("age", 0, 0)
+    play.step("query", 0, 0)
+    play.step("second", 0, 0)
+    assert list(table.current) == [b"%15d" % 0]
+    play.step("query", 0, 1)
+    play.step("second", 0, 0)
+    assert list(table.current) == [b"%15d" % 0]
+    play.clock.turn(LOOK)
+    play.step("second", 0, 0)
+    assert list(table.current) == [b"%15d" % 0, b"%15d" % 1]
+    play.step("put", 0, 2)
+    play.step("age", 0, 0)
+    for number in range(3):
+        play.step("query", 0, number)
+    play.step("second", 0, 0)
+    assert len(table.current) == 3
     play.end()
 
 
