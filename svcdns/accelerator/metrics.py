@@ -9,7 +9,7 @@ from svcdns.telemetry.counters import Family, MetricKind
 UP: Final = Family(
     "svcdns_accelerator_up",
     MetricKind.GAUGE,
-    "1 if the program in the kernel answers queries, 0 if it is configured and does not.",
+    "1 if the worker is connected to `svcdns accelerate`, so that the program in the kernel answers queries; else 0.",
 )
 ENTRIES: Final = Family(
     "svcdns_accelerator_entries",
@@ -19,7 +19,7 @@ ENTRIES: Final = Family(
 REPLIES: Final = Family(
     "svcdns_accelerator_replies_total",
     MetricKind.COUNTER,
-    "Replies of the program in the kernel. The metrics of queries include them.",
+    "Replies of the program in the kernel. The metrics of queries include these replies.",
     ("server",),
 )
 PASSED: Final = Family(
@@ -34,7 +34,7 @@ DROPPED: Final = Family(
     "Packets that the program in the kernel dropped, because the reply was replaced while the program copied it.",
 )
 PASSED_REASONS: Final = ("unknown", "expired", "stale", "failed")
-"""`unknown`: no reply is stored. `expired`: its time is over. `stale`: the heartbeat of the worker is missing.
+"""`unknown`: no reply is stored. `expired`: the stored reply has expired.
 
-`failed`: the kernel did not make room in the packet.
+`stale`: the last heartbeat of the worker is too old. `failed`: the kernel did not make room in the packet.
 """
