@@ -5,11 +5,12 @@ Rules:
 1. An entry is copied only if each client gets its reply without the plugin chain, and no plugin observes the query.
 2. A key is in the memory only while the table's index of dependencies has the key. So `AnswerTable.invalidate` finds
    the key, and removes its entry from the memory before the method returns.
+3. An error in this code never interrupts a method of the table, such as `invalidate` (see `GuardedMirror`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, TypeVar
 
@@ -146,3 +147,32 @@ class TableMirror:
         if gone:
             self._memory.remove_all(gone)
         self._is_open = answers_packets(self.responder)  # a reload calls this with the new plugin chains
+
+
+class GuardedMirror:
+    """The mirror that an answer table calls. After an unexpected error, `failed` must end all use of the memory."""
+
+    def __init__(self, mirror: TableMirror, failed: Callable[[Exception], None]) -> None:
+        """`failed` must stop the program before it returns, and must not raise an exception."""
+        self._mirror, self._failed = mirror, failed
+
+    def put(self, entry: Entry) -> None:
+        """Calls `TableMirror.put`."""
+        try:
+            self._mirror.put(entry)
+        except Exception as error:  # noqa: BLE001  the table has the entry, and answers from it
+            self._failed(error)
+
+    def remove(self, key: bytes) -> None:
+        """Calls `TableMirror.remove`."""
+        try:
+            self._mirror.remove(key)
+        except Exception as error:  # noqa: BLE001  the table must remove its own entry too
+            self._failed(error)
+
+    def clear(self) -> None:
+        """Calls `TableMirror.clear`."""
+        try:
+            self._mirror.clear()
+        except Exception as error:  # noqa: BLE001  the table must remove its own entries too
+            self._failed(error)

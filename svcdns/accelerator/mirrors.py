@@ -7,14 +7,14 @@ the answer tables.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from svcdns.accelerator.hit_numbers import UNNUMBERED
 from svcdns.accelerator.layout import LARGE, PLACES
 from svcdns.accelerator.memory import REST, Memory, Place, Placed
 from svcdns.accelerator.metrics import DROPPED, ENTRIES, PASSED, PASSED_REASONS, REPLIES
-from svcdns.accelerator.mirror import TableMirror, answers_packets
+from svcdns.accelerator.mirror import GuardedMirror, TableMirror, answers_packets
 from svcdns.accelerator.name_samples import Used, write_samples
 from svcdns.eventloop.clock import Clock
 from svcdns.serving.listeners import Listeners
@@ -56,17 +56,21 @@ class Mirrors:
         listeners: Listeners,
         counters: Counters,
         clock: Clock,
+        failed: Callable[[Exception], None],
         longest: int = LARGE,
     ) -> None:
         """`addresses` are the addresses of the interface at which the program answers.
 
+        `failed` is called after an unexpected error while an answer table changes. The callback must call `end`.
         `longest` is the length in octets, without the id, of the longest replies that the program may send.
         """
-        self.memory, self._longest = memory, longest
+        self.memory, self._failed, self._longest = memory, failed, longest
         self._addresses = dict.fromkeys(map(_packed, addresses))
         self._listeners, self._counters, self._clock = listeners, counters, clock
         self._mirrors: dict[int, TableMirror] = {}
         """The mirrors by the number of their table."""
+        self._guarded: dict[int, GuardedMirror] = {}
+        """The mirrors that the tables call, by the number of the table."""
         self._gone: dict[int, float] = {}
         """Numbers of tables that have no place any more, and since when."""
         self._unfilled: list[TableMirror] = []
@@ -112,12 +116,19 @@ class Mirrors:
             if mirror.responder is responder:
                 if self._gone.pop(number, None) is not None:
                     mirror.clear()  # a reload may have replaced the plugin chains meanwhile
-                responder.table.mirror = mirror
+                self._attach(mirror)
                 return mirror
         number = next(number for number in range(len(self._mirrors) + 1) if number not in self._mirrors)
         mirror = self._mirrors[number] = TableMirror(responder, self.memory, number, self._longest)
-        responder.table.mirror = mirror
+        self._attach(mirror)
         return mirror
+
+    def _attach(self, mirror: TableMirror) -> None:
+        guarded = self._guarded[mirror.number] = GuardedMirror(mirror, self._failed)
+        mirror.table.mirror = guarded
+
+    def _is_attached(self, mirror: TableMirror) -> bool:
+        return mirror.table.mirror is self._guarded[mirror.number]
 
     def _detach(self, stay: set[int]) -> None:
         """Detaches the mirrors of all tables except the tables in `stay`."""
@@ -129,10 +140,12 @@ class Mirrors:
 
     def end(self) -> None:
         """Stops the program, and detaches all mirrors."""
-        self.memory.stop()
-        for mirror in self._mirrors.values():
-            if mirror.table.mirror is mirror:
-                mirror.table.mirror = None
+        try:
+            self.memory.stop()
+        finally:
+            for mirror in self._mirrors.values():
+                if self._is_attached(mirror):
+                    mirror.table.mirror = None
 
     def finish(self) -> None:
         """Adds the last replies of the program to the metrics, and unmaps the memory.
@@ -255,7 +268,7 @@ class Mirrors:
         while self._unfilled:
             mirror = self._unfilled.pop()
             for entry in mirror.table.usable(self._clock()):
-                if mirror.table.mirror is not mirror:
+                if not self._is_attached(mirror):
                     break
                 mirror.put(entry)
                 yield
@@ -289,7 +302,7 @@ class Mirrors:
                 for _ in flush(responder):
                     pass
             if counted > since + 2 * REST:
-                del self._gone[number], self._mirrors[number]
+                del self._gone[number], self._mirrors[number], self._guarded[number]
 
 
 def _order(one: ListeningSocket) -> tuple[bool, bool]:

@@ -62,10 +62,13 @@ class Accelerator:
         """
         if self._has_ended or not self._listeners.readers:
             return
-        if self._mirrors is None:
-            self._client.attempt()
-        elif is_current:
-            self._mirrors.memory.heartbeat(VALID)
+        try:
+            if self._mirrors is None:
+                self._client.attempt()
+            elif is_current:
+                self._mirrors.memory.heartbeat(VALID)
+        except Exception as error:  # noqa: BLE001  logged; the worker answers without the accelerator
+            self._client.give_up(error)
 
     def place(self) -> None:
         """Lets the program answer for the sockets that the worker reads now, with the present Corefile."""
@@ -106,7 +109,13 @@ class Accelerator:
     def _connected(self, greeting: Greeting, descriptors: list[int]) -> None:
         memory = Memory(descriptors, greeting.small, greeting.large, greeting.cpus, self._clock)
         self._mirrors = Mirrors(
-            memory, greeting.addresses, self._listeners, self._counters, self._clock, greeting.longest_reply
+            memory,
+            greeting.addresses,
+            self._listeners,
+            self._counters,
+            self._clock,
+            self._client.give_up,
+            greeting.longest_reply,
         )
         self._place()
         self._counters.set(self._up, 1)
@@ -126,10 +135,10 @@ class Accelerator:
     def _detach(self) -> None:
         """Stops the program, and detaches the answer tables."""
         self._counters.set(self._up, 0)
-        if self._mirrors is not None:
-            self._mirrors.end()
-            self._finishing.append(self._mirrors)
-            self._mirrors = None
+        mirrors, self._mirrors = self._mirrors, None
+        if mirrors is not None:
+            self._finishing.append(mirrors)
+            mirrors.end()
 
     def _finish_all(self) -> None:
         for mirrors in tuple(self._finishing):

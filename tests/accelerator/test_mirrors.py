@@ -72,7 +72,7 @@ def test_places(sockets: list[tuple[str, int, Any]], places: list[tuple[str, int
     for descriptor in descriptors:
         os.close(descriptor)
     listeners = SimpleNamespace(datagram_sockets=[a_socket(*one) for one in sockets], responders=[])
-    mirrors = Mirrors(memory, [V4, V6], cast("Listeners", listeners), Counters(), Clock())
+    mirrors = Mirrors(memory, [V4, V6], cast("Listeners", listeners), Counters(), Clock(), reraise)
     assert mirrors.place() == 0
     memory.heartbeat(1.0)
     assert program.places() == places
@@ -84,6 +84,10 @@ def test_places(sockets: list[tuple[str, int, Any]], places: list[tuple[str, int
     assert all(one.table.mirror is None for *_, one in sockets if one is not None)
     memory.close()
     program.close()
+
+
+def reraise(error: Exception) -> None:
+    raise error
 
 
 class Play:
@@ -98,7 +102,8 @@ class Play:
         self.responders = [a_responder(), a_responder()]
         self.counters = [[HitCounter((), Origin(DROPPED)) for _ in range(3)] for _ in self.responders]
         self.listeners = SimpleNamespace(datagram_sockets=[], responders=self.responders, ring=Ring(private_ring()))
-        self.mirrors = Mirrors(self.memory, [V4], cast("Listeners", self.listeners), Counters(), self.clock)
+        listeners = cast("Listeners", self.listeners)
+        self.mirrors = Mirrors(self.memory, [V4], listeners, Counters(), self.clock, reraise)
         self.sent = 0
 
     def step(self, step: str, which: int, number: int) -> None:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import dns.message
 import msgspec
 import pytest
 
-from svcdns.accelerator import client, mirror
+from svcdns.accelerator import client, memory, mirror
 from svcdns.accelerator.client import GREETING_TIMEOUT, LONG_RETRY, RETRY
 from svcdns.accelerator.memory import REST
 from svcdns.accelerator.mirrors import Mirrors
@@ -271,6 +271,52 @@ async def test_an_unexpected_error(
     world.passed += LONG_RETRY
     await world.connect(helper)
     assert world.kernel() == ["5 10.96.0.1"]
+
+
+async def reload(world: Accelerated) -> None:
+    await world.configure(2, ttl=30)
+    await world.feed(Swap(2))
+
+
+CHANGES: dict[str, Callable[[Accelerated], Awaitable[object]]] = {
+    "put": lambda world: world.store("db.d.svc.cluster.local."),
+    "remove": lambda world: world.change(Put(Service("d", "web", ("10.96.0.2",))), Gone(Kind.SERVICE, "d", "db")),
+    "clear": reload,
+}
+"""Changes of the answer table that call a method of its mirror."""
+
+
+@pytest.mark.parametrize("method", CHANGES)
+async def test_an_unexpected_error_does_not_interrupt_a_change(
+    world: Accelerated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """The program stops before the change is complete, so the reply that could not be removed is not sent."""
+    caplog.set_level(logging.WARNING, "svcdns")
+    helper = world.helper()
+    await world.connect(helper)
+    await world.store()
+    assert world.kernel() == ["5 10.96.0.1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror.TableMirror, method, fails)
+        await CHANGES[method](world)
+    assert (world.up(), world.kernel(), helper.has_owner()) == (0, [], False)
+    assert all(one.mirror is None for one in world.worker.listeners.tables)
+    assert await world.store() == {"remove": ["5 10.96.0.2"], "clear": ["30 10.96.0.1"]}.get(method, ["5 10.96.0.1"])
+    found = await world.store("db.d.svc.cluster.local.")
+    assert (found == ["NXDOMAIN"]) == (method == "remove")
+    await until(lambda: not world.accelerator._finishing)
+    lines = [one.getMessage() for one in caplog.records if one.getMessage().startswith("accelerator")]
+    assert lines == ['accelerator not used reason="unexpected error: ZeroDivisionError: a bug"']
+
+
+async def test_an_unexpected_error_at_a_heartbeat(world: Accelerated, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = world.helper()
+    await world.connect(helper)
+    await world.store()
+    monkeypatch.setattr(memory.Memory, "heartbeat", fails)
+    world.heartbeat()
+    assert (world.up(), world.kernel(), helper.has_owner()) == (0, [], False)
+    assert await world.ask(NAME) == ["5 10.96.0.1"]
 
 
 async def test_an_unexpected_error_while_connecting(
