@@ -86,6 +86,16 @@ class FastPathQuery(Protocol):
         """Returns the client."""
         ...
 
+    @property
+    def server(self) -> str:
+        """Returns the server label of the listener in metrics."""
+        ...
+
+    @property
+    def zone(self) -> bytes:
+        """Returns the server block's zone that contains the name, in lower case."""
+        ...
+
     def note_arrival(self) -> None:
         """Passes the query to the taps of the block (`svcdns.plugin_api.tap`)."""
         ...

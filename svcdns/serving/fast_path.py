@@ -188,6 +188,16 @@ class FastPathExchange(msgspec.Struct, eq=False):
         assert self._reader is not None
         return self._reader.client(self._sender)
 
+    @property
+    def server(self) -> str:
+        """Returns the server label of the listener in metrics."""
+        return self._responder.listener.server
+
+    @property
+    def zone(self) -> bytes:
+        """Returns the server block's zone that contains the name, in lower case."""
+        return self._route.zone
+
     def note_arrival(self) -> None:
         """Passes the query to the taps of the block."""
         client = self.requestor

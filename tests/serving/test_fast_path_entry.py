@@ -13,7 +13,7 @@ import pytest
 from svcdns.serving.fast_path import try_fast_path
 from svcdns.wire.codes import QR, RA, TC
 from tests.support.outside import NAME, PLAIN, Outside, assert_same, both_ways, query, replying, shape
-from tests.support.scripted_upstream import ScriptedUpstream
+from tests.support.scripted_upstream import Respond, ScriptedUpstream
 
 A = f"{NAME} 300 IN A 192.0.2.1"
 SOA = "example.org. 90 IN SOA ns.example.org. host.example.org. 1 7200 3600 1209600 60"
@@ -192,10 +192,43 @@ async def test_names_of_the_cluster(name: str) -> None:
             "cache 30\nforward . {} {{\nleak_guard off\n}}",
         ):
             with Outside(body, upstream) as outside:
-                may_leave = ("cluster.local" in name and body.endswith("off\n}}")) or (
+                may_leave = ("cluster.local" in name and not body.endswith("block\n}}")) or (
                     "net" in name and body is not LEAKS
                 )
                 assert (try_fast_path(query(name), outside.responder, 0.0) is not None) == may_leave
+
+
+CLUSTER_NAME = "Web.default.svc.cluster.local."
+LEAKED = ("svcdns_forward_leaked_total", "dns://127.0.0.1:53", "cluster", "forwarded")
+NODE_LOCAL = PLAIN.replace("forward . {}", "forward . {} {{\nforce_tcp\n}}")
+
+
+@pytest.mark.parametrize(
+    ("body", "leaks"),
+    [
+        pytest.param(PLAIN, 1, id="a block for all names"),
+        pytest.param(NODE_LOCAL, 1, id="over TCP"),
+        pytest.param("whoami\n}}\nlocal {{\n" + PLAIN, 1, id="a zone above the cluster's"),
+        pytest.param(
+            "cache\nforward . 127.0.0.1:1\n}}\ncluster.local in-addr.arpa {{\n" + NODE_LOCAL, 0, id="a node-local cache"
+        ),
+        pytest.param("whoami\n}}\nsvc.cluster.local {{\n" + PLAIN, 0, id="a zone in the cluster's"),
+    ],
+)
+@pytest.mark.parametrize(
+    "respond",
+    [
+        pytest.param(replying(f"{CLUSTER_NAME} 5 IN A 10.0.0.1", flags=dns.flags.AA), id="an address"),
+        pytest.param(
+            replying(authority=[SOA.replace("example.org. 90", "cluster.local. 5")], rcode=3), id="no such name"
+        ),
+    ],
+)
+async def test_a_cache_for_names_of_the_cluster(body: str, leaks: int, respond: Respond) -> None:
+    """Names of a cluster on another server take the fast path. The leak guard counts them as in the chain."""
+    fast, slow = await both_ways(body, respond, query(CLUSTER_NAME), query(CLUSTER_NAME))
+    assert_same(fast, slow, 1)
+    assert fast.increments.get(LEAKED, (0,)) == (leaks,)
 
 
 async def test_zones_without_a_cache() -> None:

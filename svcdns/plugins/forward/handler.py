@@ -86,7 +86,7 @@ class Forward(Plugin):
         if rule.has_next or not rule.covers_all:
             return False
         fast_path.zones += rule.guard.zones
-        fast_path.ask = rule.try_fast_path
+        fast_path.ask = rule.try_fast_path_noted if rule.guard.notes else rule.try_fast_path
         return True
 
     def is_down(self, key: bytes) -> bool:
@@ -191,6 +191,11 @@ class _ForwardRule:
 
         group, client = self._upstreams.group, query.client.address
         return self._single_flight.join(group, key, query, client, completed, make) or deferred
+
+    def try_fast_path_noted(self, query: FastPathQuery) -> Reply | None:
+        """Calls `try_fast_path`. The leak guard counts the query if its name should not leave the cluster."""
+        self.guard.note(query.key[0], query.zone, query.server)
+        return self.try_fast_path(query)
 
     def try_fast_path(self, query: FastPathQuery) -> Reply | None:
         """Sends a query of the fast path (forwarding without the plugin chain) to the upstreams, and returns None.

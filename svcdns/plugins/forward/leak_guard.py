@@ -40,8 +40,27 @@ class LeakGuard:
 
     @property
     def zones(self) -> tuple[bytes, ...]:
-        """Returns the zones whose names the guard checks. The guard also checks every name of one label."""
-        return () if self._mode == "off" else (*self._zones, CLUSTER_DOMAIN)
+        """Returns the zones whose names only `stopped` can check, besides names of one label.
+
+        Queries for other names may be forwarded without a call of `stopped`, after a call of `note` if `notes` is true.
+        """
+        if self._mode == "off":
+            return ()
+        return self._zones if self._mode == "count" else (*self._zones, CLUSTER_DOMAIN)
+
+    @property
+    def notes(self) -> bool:
+        """Returns True if names that are in none of `zones` may be counted."""
+        covered = any(names.is_within(CLUSTER_DOMAIN, zone) for zone in self._zones)
+        return self._mode == "count" and not covered and not names.is_within(self._source, CLUSTER_DOMAIN)
+
+    def note(self, key: bytes, zone: bytes, server: str) -> None:
+        """Counts a query that is forwarded without a call of `stopped`, if its name should not leave the cluster.
+
+        `key` is the lower-case name, `zone` the server block's zone, and `server` the label of the listener.
+        """
+        if names.is_within(key, CLUSTER_DOMAIN) and not names.is_within(zone, CLUSTER_DOMAIN):
+            self._counters.count(LEAKED, server, "cluster", "forwarded")
 
     def stopped(self, query: Query) -> Reply | None:
         """Returns NXDOMAIN if the option `leak_guard` blocks the query, otherwise None.

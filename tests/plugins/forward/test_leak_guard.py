@@ -101,3 +101,27 @@ def test_block() -> None:
 def test_off() -> None:
     """With `leak_guard off`, names are neither counted nor blocked."""
     assert Guarded(BARE + " {\n leak_guard off\n}").leaks("web.") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "zones", "notes"),
+    [
+        pytest.param(BARE, ".", True, id="the cluster domain"),
+        pytest.param(f"{KUBERNETES}\n{BARE}", ".", True, id="beside another cluster zone"),
+        pytest.param(f"kubernetes cluster.local\n{BARE}", ".", False, id="inside a cluster zone"),
+        pytest.param("forward x.cluster.local 192.0.2.1", ".", False, id="FROM is in the domain"),
+        pytest.param(BARE + " {\n leak_guard off\n}", ".", False, id="off"),
+        pytest.param(BARE + " {\n leak_guard block\n}", ".", False, id="block"),
+    ],
+)
+def test_queries_that_are_forwarded_without_the_chain(text: str, zones: str, *, notes: bool) -> None:
+    """For names outside of `zones`, `note` counts the same queries as `stopped`."""
+    for name in ("web.default.svc.cluster.local.", "cluster.local.", "mycluster.local.", "example.org."):
+        guarded, noted = Guarded(text, zones), Guarded(text, zones)
+        assert guarded.guard.notes is notes
+        key = names.from_text(name)
+        if not any(names.is_within(key, zone) for zone in guarded.guard.zones):
+            if notes:
+                noted.guard.note(key, noted.zone, "dns://:53")
+            guarded.leaks(name)
+            assert world.counted(noted.counters) == world.counted(guarded.counters)
