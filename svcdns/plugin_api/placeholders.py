@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -184,8 +185,13 @@ def compiled(template: str) -> Callable[[Answered], str]:
 
 
 class JsonLine(msgspec.Struct):
-    """The JSON object of a line. `remote` and `local` are addresses without brackets, and `duration` is in seconds."""
+    """The JSON object of a line.
 
+    `time` is in UTC (RFC 3339): when the line was made, after the reply was sent. `remote` and `local` are addresses
+    without brackets. `duration` is in seconds, from the arrival of the query to the reply.
+    """
+
+    time: Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     level: str
     plugin: str
     remote: str
@@ -215,6 +221,7 @@ def as_json(answered: Answered) -> str:
     """Returns the line of a query as a JSON object (docs/schemas/log.json)."""
     client = answered.client
     line = JsonLine(
+        datetime.now(UTC),
         "info",
         "log",
         client.address,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 
@@ -68,8 +69,13 @@ def test_placeholders(caplog: pytest.LogCaptureFixture) -> None:
 def test_json(caplog: pytest.LogCaptureFixture) -> None:
     """Numbers, flags and truth values have their types."""
     asked = world.query("a.example.org.", ident=4711, edns=world.edns(1232, dnssec_ok=True))
+    before = datetime.now(UTC)
     [line] = lines("log {\n format json\n}", caplog, (asked, POSITIVE))
-    assert json.loads(line) == {
+    found = json.loads(line)
+    time = found.pop("time")
+    assert time.endswith("Z")
+    assert before <= datetime.fromisoformat(time) <= datetime.now(UTC)
+    assert found == {
         "level": "info",
         "plugin": "log",
         "remote": "192.0.2.1",
