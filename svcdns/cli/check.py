@@ -17,7 +17,7 @@ from svcdns.inspection.coredns import differences
 from svcdns.inspection.formatting import formatted
 from svcdns.inspection.permissions import cluster_role, permissions, watches
 from svcdns.inspection.reading import Reading, read
-from svcdns.inspection.report import Found, report, schema
+from svcdns.inspection.report import Found, Report, report, schema
 from svcdns.inspection.rules import apply
 from svcdns.inspection.size import SizeError, estimate
 from svcdns.inspection.size import parse as parse_size
@@ -82,7 +82,7 @@ def check(
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(reading, found.problems)
-        click.echo(_summary(found.corefile, found.errors, found.warnings))
+        click.echo(_summary(found))
     return 1 if found.errors or (strict and found.warnings) else 0
 
 
@@ -112,15 +112,18 @@ def _line(reading: Reading, one: Found) -> str:
     return lines[one.line - 1] if one.line <= len(lines) else ""
 
 
-def _summary(path: str, errors: int, warnings: int) -> str:
-    if not errors and not warnings:
-        return f"{path}: no problems"
+def _summary(found: Report) -> str:
+    if not found.errors and not found.warnings:
+        return f"{found.corefile}: no problems"
     parts = [
         f"{count} {word}{'s' if count > 1 else ''}"
-        for count, word in ((errors, "error"), (warnings, "warning"))
+        for count, word in ((found.errors, "error"), (found.warnings, "warning"))
         if count
     ]
-    return f"{path}: {' and '.join(parts)}{'; svcdns does not start with it' if errors else ''}"
+    text = f"{found.corefile}: {' and '.join(parts)}"
+    if not found.starts:
+        return f"{text}; svcdns does not start with it"
+    return f"{text}; svcdns starts, but a part of the Corefile does not work" if found.errors else text
 
 
 def _size(text: str) -> int:

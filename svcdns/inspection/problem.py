@@ -27,7 +27,8 @@ class Severity(StrEnum):
 class Problem:
     """A problem of a Corefile.
 
-    `rule` is the stable name of the rule that found the problem. `mend` is advice, or empty.
+    `rule` is the stable name of the rule that found the problem. `mend` is advice, or empty. If `starts` is False, the
+    server does not start with this problem.
     """
 
     severity: Severity
@@ -35,6 +36,7 @@ class Problem:
     rule: str
     message: str
     mend: str = ""
+    starts: bool = True
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -42,9 +44,9 @@ class Problem:
         return self.position.file, self.position.line, self.position.column
 
 
-def error(position: Position, rule: str, message: str, mend: str = "") -> Problem:
-    """Returns a problem of severity ERROR."""
-    return Problem(Severity.ERROR, position, rule, message, mend)
+def error(position: Position, rule: str, message: str, mend: str = "", *, starts: bool = False) -> Problem:
+    """Returns a problem of severity ERROR. With `starts`, the server starts, but a part of the Corefile cannot work."""
+    return Problem(Severity.ERROR, position, rule, message, mend, starts)
 
 
 def warning(position: Position, rule: str, message: str, mend: str = "") -> Problem:

@@ -45,7 +45,7 @@ def report(reading: Reading) -> Report:
     found = [Found(str(one.severity), one.rule, *one.place, one.message, one.mend) for one in problems]
     errors = sum(one.severity is Severity.ERROR for one in problems)
     warnings = sum(one.severity is Severity.WARNING for one in problems)
-    return Report(FORMAT, reading.path, not errors, errors, warnings, found)
+    return Report(FORMAT, reading.path, all(one.starts for one in problems), errors, warnings, found)
 
 
 def schema() -> dict[str, Any]:

@@ -28,6 +28,13 @@ def test_problems_have_their_line_and_their_mend(corefile: Path, capsys: pytest.
     assert lines[-1] == f"{corefile}: 2 errors; svcdns does not start with it"
 
 
+def test_an_error_with_which_the_server_starts(corefile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corefile.write_text(". {\n health :8080\n ready 127.0.0.1:8080\n whoami\n}\n")
+    assert commands.run(["check", str(corefile)]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"{corefile}: 1 error; svcdns starts, but a part of the Corefile does not work"
+
+
 def test_a_right_file_has_none(corefile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corefile.write_text(". {\n whoami\n}\n")
     assert commands.run(["check", str(corefile)]) == 0

@@ -19,7 +19,7 @@ from svcdns.errors import SvcdnsError
 from svcdns.inspection.problem import Problem, error, from_log_line, warning
 from svcdns.inspection.reading import Reading
 from svcdns.inspection.rules.signatures import zones_to_sign
-from svcdns.log_line import LogLine
+from svcdns.log_line import LogLine, shown
 from svcdns.plugins.file.options import Options as FileOptions
 from svcdns.plugins.forward.options import Options as ForwardOptions
 from svcdns.plugins.forward.upstream_addresses import NamedUpstream
@@ -28,6 +28,8 @@ from svcdns.tls.errors import TlsError
 
 SOON: Final = 30 * 86400.0
 """Seconds before the expiry of a certificate from which on it is reported."""
+_NOT_LOADED: Final = "the zone is SERVFAIL"
+"""The text of the log line of *file* about a zone file that cannot be used."""
 
 
 class _Collector(logging.Handler):
@@ -113,8 +115,21 @@ def _read(files: PluginFiles, position: Position) -> Iterator[Problem]:
         return
     for level, line in lines:
         found = from_log_line(line, "file", position)
-        yield error(found.position, "file", found.message) if level >= logging.ERROR else found
+        if isinstance(line, LogLine) and line.text == _NOT_LOADED:
+            found = replace(found, position=position, message=_not_loaded(line))
+        yield error(found.position, "file", found.message, starts=True) if level >= logging.ERROR else found
     yield from _expiry(files, position)
+
+
+def _not_loaded(line: LogLine) -> str:
+    """Returns what is wrong with a zone file, and what the server does then."""
+    cause, zone, seconds = (
+        str(line.fields["error"]).removesuffix("."),
+        line.fields["zone"],
+        shown(line.fields["retry_seconds"]),
+    )
+    then = f"the server starts, answers queries in {zone} with SERVFAIL, and reads the file again after {seconds} s"
+    return f"{cause}; {then}"
 
 
 def _expiry(files: PluginFiles, position: Position) -> Iterator[Problem]:
@@ -127,7 +142,8 @@ def _expiry(files: PluginFiles, position: Position) -> Iterator[Problem]:
         return
     left = expires - time.time()
     if left < 0:
-        yield error(position, "certificate-expired", f"the certificate in {path} expired on {_day(expires)}")
+        text = f"the certificate in {path} expired on {_day(expires)}"
+        yield error(position, "certificate-expired", text, starts=True)
     elif left < SOON:
         yield warning(position, "certificate-expires", f"the certificate in {path} expires on {_day(expires)}")
 

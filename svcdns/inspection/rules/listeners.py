@@ -59,7 +59,7 @@ def pages_on_one_address(reading: Reading) -> Iterator[Problem]:
                     yield note(page.position, "page-shared", f"{text}; CoreDNS does not serve both")
             elif page.path != first.path:
                 text = f"'{page.directive}' has the port {page.port} of '{first.directive}' at {where}"
-                yield error(page.position, "page-conflict", text, "give each page a port of its own")
+                yield error(page.position, "page-conflict", text, "give each page a port of its own", starts=True)
             elif page.path not in _SHARED:
                 text = f"'{page.directive}' at {where} serves this address already"
                 yield warning(page.position, "page-twice", text, f"'{page.directive}' is needed once in a Corefile")
@@ -76,5 +76,5 @@ def pages_on_a_dns_port(reading: Reading) -> Iterator[Problem]:
             key = next((key for key in plan.keys if key.port == page.port and page.port), None)
             if key is not None and any(_meet(page.host, host) for host in hosts):
                 text = f"'{page.directive}' has TCP port {page.port}, on which DNS is served (line {key.position.line})"
-                yield error(page.position, "page-conflict", text, "give the page a port of its own")
+                yield error(page.position, "page-conflict", text, "give the page a port of its own", starts=True)
                 break

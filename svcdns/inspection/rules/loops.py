@@ -90,7 +90,9 @@ def upstreams_that_are_this_server(reading: Reading) -> Iterator[Problem]:
             if plan in passed:
                 via = f" through {len(passed) - 1} other server block" if len(passed) > 1 else ""
                 text = f"queries for {rule.zone} are forwarded to this server itself{via}, in a loop"
-                yield error(rule.position, "forwarding-loop", text, "name the address of another name server")
+                yield error(
+                    rule.position, "forwarding-loop", text, "name the address of another name server", starts=True
+                )
 
 
 def loopback_name_servers(reading: Reading) -> Iterator[Problem]:

@@ -35,7 +35,8 @@ def zone_files_to_sign(reading: Reading) -> Iterator[Problem]:
         try:
             warnings = check_zone_file(zone.file, zone.zone)
         except SvcdnsError as failure:
-            yield error(zone.position, "file", str(failure))
+            text = f"{failure}; the server starts, and does not sign {zone.zone}"
+            yield error(zone.position, "file", text, starts=True)
         else:
             yield from (warning(zone.position, "file", text) for text in warnings)
 
@@ -59,6 +60,7 @@ def _expiration(path: str, position: Position) -> Iterator[Problem]:
         return
     left, day = expiration - time.time(), time.strftime("%Y-%m-%d", time.gmtime(expiration))
     if left < 0:
-        yield error(position, "signature-expired", f"the signature of the SOA record in {path} expired on {day}")
+        text = f"the signature of the SOA record in {path} expired on {day}"
+        yield error(position, "signature-expired", text, starts=True)
     elif left < SOON:
         yield warning(position, "signature-expires", f"the signature of the SOA record in {path} expires on {day}")

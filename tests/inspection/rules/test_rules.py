@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from svcdns.inspection.reading import read
+from svcdns.inspection.report import report
 from svcdns.inspection.rules import apply
 from svcdns.inspection.rules.files import logged
 from svcdns.inspection.rules.patterns import reason_without_match
@@ -151,3 +152,26 @@ def test_lines_are_collected_and_the_loggers_stay_as_they_were() -> None:
     before = log.propagate, list(log.handlers)
     assert logged(lambda: log.warning("text %d", 1)) == [(logging.WARNING, "text 1")]
     assert (log.propagate, list(log.handlers)) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "severity", "cause"),
+    [
+        pytest.param("absent.db", "warning", "open {0}: No such file or directory", id="missing"),
+        pytest.param("broken.db", "error", "{0}: no SOA record for a.test", id="without SOA"),
+        pytest.param("syntax.db", "error", "{0}:2:3: unknown type FOO", id="syntax"),
+    ],
+)
+def test_the_server_starts_without_a_zone_file(folder: Path, file: str, severity: str, cause: str) -> None:
+    """The report says so, and names the file and its line."""
+    (folder / "syntax.db").write_text("@ IN SOA ns root 1 2 3 4 5\n@ FOO bar\n")
+    path = folder / "Corefile"
+    path.write_text(f"a.test {{\n file {folder}/{file}\n}}\n")
+    reading = read(str(path), environ={})
+    apply(reading)
+    [problem] = reading.problems
+    assert (problem.severity, problem.position.line, problem.position.column) == (severity, 2, 7)
+    text, _, then = problem.message.partition("; ")
+    assert text == cause.format(folder / file)
+    assert then.startswith("the server starts, answers queries in a.test. with SERVFAIL, and reads the file again")
+    assert report(reading).starts
