@@ -68,20 +68,20 @@ class Pages:
             }
         )
 
-    async def serve(self, setup: Setup, sockets: PageSockets | None = None) -> None:
+    async def serve(self, setup: Setup, sockets: PageSockets | None = None, *, warns: bool = False) -> None:
         """Serves the HTTP pages that the Corefile of `setup` turns on, and no other pages.
 
         `sockets` has sockets that already listen on some of the addresses. If the address of /health cannot
-        be bound, raises HttpListenError and changes nothing.
+        be bound, raises HttpListenError and changes nothing. With `warns`, logs a warning for each new port on which
+        something else listens.
         """
         out: dict[Address, set[str]] = {}
         for page in setup.pages:
             out.setdefault(page.address, set()).add(page.path)
             if page.path == TOOLS:
                 out[page.address].add(READY)
-        await self._http.serve(
-            {address: frozenset(paths) for address, paths in out.items()}, sockets, setup.optional_pages
-        )
+        wanted = {address: frozenset(paths) for address, paths in out.items()}
+        await self._http.serve(wanted, sockets, setup.optional_pages, warns=warns)
         for address, paths in out.items():
             if (
                 not address[1]

@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from svcdns.control.http_message import MalformedRequestError, Request, Response, parse
-from svcdns.control.page_sockets import NONE_OPTIONAL, Address, HttpListenError, Optional, PageSockets, listen
+from svcdns.control.page_sockets import NONE_OPTIONAL, Address, HttpListenError, Optional, PageSockets, Watch, listen
 from svcdns.control.unix_sockets import path_of
 from svcdns.log_line import LogLine
 
@@ -58,9 +58,12 @@ class _Site:
         self._open: dict[_Connection, None] = {}
         """The open connections: first those whose clients have been idle for the longest time."""
         self._listeners: list[asyncio.Server] = []
+        self.sockets: Sequence[socket.socket] = ()
+        """The sockets that listen, until the site is closed."""
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
+        self.sockets = tuple(sockets)
         for sock in sockets:
             self._listeners.append(await loop.create_server(lambda: _Connection(self.reply, self._open), sock=sock))
 
@@ -281,19 +284,23 @@ class HttpPages:
         wanted: Mapping[Address, frozenset[str]],
         sockets: PageSockets | None = None,
         optional: Optional = NONE_OPTIONAL,
+        *,
+        warns: bool = False,
     ) -> None:
         """Serves the paths in `wanted` at their addresses, and no other page.
 
         `sockets` has sockets that already listen; used sockets are removed from it. If an address cannot be bound,
-        raises HttpListenError and changes nothing. An optional address that cannot be bound has no pages.
+        raises HttpListenError and changes nothing. An optional address that cannot be bound has no pages. With `warns`,
+        logs a warning for each new port on which something else listens.
         """
         opened: list[_Site] = []
+        watch = self._watch(wanted) if warns else None
         try:
             for address in wanted:
                 if address not in self._sites or (address in optional and not self._sites[address].listens):
                     site = _Site(address)
                     ready = None if sockets is None else sockets.pop(address, None)
-                    await site.open(await listen(address, optional) if ready is None else ready)
+                    await site.open(await listen(address, optional, watch) if ready is None else ready)
                     opened.append(site)
         except HttpListenError:
             for site in opened:
@@ -306,6 +313,11 @@ class HttpPages:
             else:
                 del self._sites[address]
                 await site.close()
+
+    def _watch(self, wanted: Collection[Address]) -> Watch:
+        kept = [sock for site in self._sites.values() if site.address in wanted for sock in site.sockets]
+        closing = [sock for site in self._sites.values() if site.address not in wanted for sock in site.sockets]
+        return Watch(kept, closing)
 
     def listens(self, address: Address) -> bool:
         """Returns True if the address is served."""

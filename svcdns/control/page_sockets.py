@@ -11,7 +11,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -27,6 +28,7 @@ A host may also stand for a Unix socket (`svcdns.plugin_api.settings.UNIX`).
 PageSockets = dict[Address, list[socket.socket]]
 """The listening sockets of each address."""
 BACKLOG = 128
+WILDCARDS: Final = ("0.0.0.0", "::")
 Optional = Mapping[Address, str]
 """The addresses that the server can do without, each with the text that is logged if the address cannot be bound."""
 NONE_OPTIONAL: Final[Optional] = MappingProxyType({})
@@ -38,6 +40,48 @@ class HttpListenError(SvcdnsError):
     """Raised if the address of an HTTP page cannot be bound."""
 
 
+@dataclass(slots=True)
+class Watch:
+    """The warnings about ports on which something else listens. Pass one object to all calls of `listen` of a change.
+
+    `kept` has the sockets of pages that this process keeps or has opened. `closing` has those that it closes later.
+    """
+
+    kept: list[socket.socket] = field(default_factory=list)
+    closing: Sequence[socket.socket] = ()
+
+    def note(self, sockets: Sequence[socket.socket], taken: Sequence[bool], shown: str) -> None:
+        """Notes the sockets of an address, and logs at most one warning. `taken` says whose ports were taken before."""
+        found = [sock for sock, is_taken in zip(sockets, taken, strict=True) if is_taken and not self._closes(sock)]
+        if found:
+            own = next((other for sock in found for other in self.kept if _overlap(sock, other)), None)
+            if own is None:
+                log.warning(
+                    LogLine("another process listens on the same port: each gets a part of the requests", listen=shown)
+                )
+            else:
+                other = "tcp {}:{}".format(*own.getsockname()[:2])
+                log.warning(
+                    LogLine(
+                        "pages have the same port and different addresses: a request reaches only one of them",
+                        listen=shown,
+                        other=other,
+                    )
+                )
+        self.kept += sockets
+
+    def _closes(self, sock: socket.socket) -> bool:
+        return any(_overlap(sock, other) for other in self.closing)
+
+
+def _overlap(one: socket.socket, other: socket.socket) -> bool:
+    """Returns True if a connection can reach both sockets."""
+    if one is other or one.family != other.family or one.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    (host, port), (other_host, other_port) = one.getsockname()[:2], other.getsockname()[:2]
+    return port == other_port and (host == other_host or not {host, other_host}.isdisjoint(WILDCARDS))
+
+
 async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPTIONAL) -> PageSockets:
     """Returns listening sockets for all addresses. Logs a warning for each port on which another process listens.
 
@@ -45,25 +89,29 @@ async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPT
     raises HttpListenError.
     """
     out: PageSockets = {}
+    watch = Watch()
     try:
         for address in addresses:
             if address not in out:
-                out[address] = await listen(address, optional, warns=True)
+                out[address] = await listen(address, optional, watch)
     except HttpListenError:
         close_all(out)
         raise
     return out
 
 
-async def listen(address: Address, optional: Optional = NONE_OPTIONAL, *, warns: bool = False) -> list[socket.socket]:
+async def listen(
+    address: Address, optional: Optional = NONE_OPTIONAL, watch: Watch | None = None
+) -> list[socket.socket]:
     """Returns one listening socket for each IP address of the host. Raises HttpListenError.
 
     All sockets have the same port. For port 0, the kernel chooses the port. If an optional address cannot be bound,
-    logs an error and returns no sockets. A Unix socket has no port. If `warns` is true, logs a warning if another
-    process listens on the port.
+    logs an error and returns no sockets. A Unix socket has no port. With `watch`, logs a warning if something else
+    listens on the port.
     """
     host, port = address
     out: list[socket.socket] = []
+    taken: list[bool] = []
     path = path_of(host)
     try:
         if path is not None:
@@ -82,16 +130,10 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL, *, warns:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             target = (where[0], port, *where[2:])
-            shared = warns and port > 0 and _is_taken(family, target)
+            taken.append(watch is not None and port > 0 and _is_taken(family, target))
             sock.bind(target)
             sock.listen(BACKLOG)
             port = sock.getsockname()[1]
-            if shared:
-                shown = f"tcp {host}:{port}"
-                log.warning(
-                    LogLine("another process listens on the same port: each gets a part of the requests", listen=shown)
-                )
-                warns = False
     except OSError as error:
         for sock in out:
             sock.close()
@@ -105,6 +147,8 @@ async def listen(address: Address, optional: Optional = NONE_OPTIONAL, *, warns:
         else:
             log.error(LogLine("a Unix socket is not open", user=optional[address], error=text))
         return []
+    if watch is not None:
+        watch.note(out, taken, f"tcp {host}:{port}")
     return out
 
 

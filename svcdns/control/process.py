@@ -496,7 +496,7 @@ class Control:
             self._start_workers(setup)
         self._views.start(new)
         await self._workers.built()
-        await self._pages.serve(setup, self._page_sockets)
+        await self._pages.serve(setup, self._page_sockets, warns=True)
         if (setup.listen, setup.encrypted_listen) != (before.listen, before.encrypted_listen):
             await self._listen(setup)
         self._setup = setup

@@ -89,7 +89,7 @@ async def test_an_optional_address_that_cannot_be_bound(caplog: pytest.LogCaptur
 
 
 async def test_a_port_that_another_process_shares(caplog: pytest.LogCaptureFixture) -> None:
-    """Only a start warns: a successor shares the port with its predecessor."""
+    """A successor does not warn, because it shares the port with its predecessor."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
@@ -106,3 +106,37 @@ async def test_a_port_that_another_process_shares(caplog: pytest.LogCaptureFixtu
     caplog.clear()
     close_all(await listen_all([address]))
     assert not caplog.records
+
+
+ANOTHER = 'another process listens on the same port: each gets a part of the requests listen="tcp {}:{}"'
+OWN = (
+    "pages have the same port and different addresses: a request reaches only one of them "
+    'listen="tcp {}:{}" other="tcp 127.0.0.1:{}"'
+)
+
+
+async def test_a_reload_warns_about_a_shared_port_as_a_start_does(caplog: pytest.LogCaptureFixture) -> None:
+    pages = HttpPages({"/health": lambda _: Response(b""), "/ready": lambda _: Response(b"")})
+    health, ready = frozenset({"/health"}), frozenset({"/ready"})
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = other.getsockname()
+        await pages.serve({address: health}, warns=True)
+    assert caplog.messages == [ANOTHER.format(*address)]
+    caplog.clear()
+    port = address[1]
+    await pages.serve({address: health, ("0.0.0.0", port): ready}, warns=True)
+    assert caplog.messages == [OWN.format("0.0.0.0", port, port)]
+    caplog.clear()
+    await pages.serve({address: health | ready}, warns=True)
+    await pages.serve({("0.0.0.0", port): health}, warns=True)
+    assert not caplog.records, "the process that listens is this one, and it closes the socket"
+    await pages.serve({})
+
+
+async def test_a_start_warns_about_its_own_pages(caplog: pytest.LogCaptureFixture) -> None:
+    free = free_port()
+    close_all(await listen_all([("127.0.0.1", free), ("0.0.0.0", free), ("127.0.0.1", free)]))
+    assert caplog.messages == [OWN.format("0.0.0.0", free, free)]
