@@ -49,7 +49,7 @@ RATES: Final = {5_000: "5,000 a second", 20_000: "20,000 a second", 0: "as many 
 QUOTA: Final = 0.1
 """The CPU limit of the last scenario: 100m."""
 WARM: Final = 15
-"""The most times that all queries are sent before a measurement, until the kernel answers them."""
+"""Before a measurement, all queries are sent up to this many times, until the kernel answers them."""
 MIX_SERVICES: Final = 3_000
 MIX_NAMESPACES: Final = 3
 MIX_NXDOMAIN: Final = 6 / 16
@@ -76,7 +76,7 @@ class Run:
         return self.rows[-1]
 
     def each(self, scenario: str, *names: str) -> Iterator[Measured]:
-        """Yields the servers with these names that take part, and reports the failures of each of them."""
+        """Yields the servers with these names that take part, and prints a line of progress for each server."""
         for name in names:
             if name in self.servers.measured:
                 self.progress(f"{scenario}: {name}")
@@ -130,7 +130,10 @@ def mix(cluster: Cluster, count: int) -> tuple[list[str], list[str]]:
 
 
 def warm(run: Run, measured: Measured, names: Names) -> None:
-    """Sends each query until the server's caches have it. With the accelerator, until the kernel has nearly all."""
+    """Sends all queries until the server's caches have the replies.
+
+    With the accelerator: until the kernel sends nearly all replies.
+    """
     if measured.server is None:
         return
     for _ in range(3):
@@ -226,7 +229,10 @@ def limited(run: Run, names: Names) -> None:
 
 
 def program(run: Run, names: Names, folder: Path) -> None:
-    """Measures the program's time for a packet by the kernel's own count: answered and passed on."""
+    """Measures the program's time for a packet that it answers, and for a packet that it passes on.
+
+    The kernel itself measures this time.
+    """
     unknown = write_queries(folder / "unknown", misses(LINES, f"{time.time()}"))
     kinds = (("answered", names.measured, ()), ("passed on", unknown, (Target(500),)))
     for measured, (label, path, targets) in product(run.each("program", OURS), kinds):
@@ -292,7 +298,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def taking_part(wanted: Sequence[str]) -> list[str]:
-    """Returns the servers that this machine can run. Prints one line for each of the others."""
+    """Returns the servers that this machine can run. Prints one line for each other server."""
     found = []
     for name in wanted:
         reason = "" if name in (WITHOUT, ECHO) else peers.why_unavailable(name)

@@ -1,8 +1,8 @@
 """Queries race with changes of the accelerator's memory: `python -m bench.accelerator_race [--seconds N]`.
 
 A process puts versions of a reply under one name, and removes each version, as fast as possible. Replies are small or
-large, with one rotation or several. Each slot is used again at once, also for another name; a server lets slots rest
-for a second. Another process sends queries through a pair of virtual interfaces, and checks each reply:
+large, with one rotation or several. Each slot is used again immediately, also for another name; a server waits for a
+second before. Another process sends queries through a pair of virtual interfaces, and checks each reply:
 
 - older: the version had been removed before the query was sent.
 - mixed: the reply has octets of two versions, of another name, or of another message ID.
@@ -44,7 +44,7 @@ from svcdns.serving.metrics import HitCounter, Origin
 ADDRESS, PORT = "10.99.0.2", 53
 NAMES: Final = ("race.default.svc.cluster.local", "other.default.svc.cluster.local")
 SLOTS: Final = 4
-"""The slots of each size that are used: the largest number of rotations, and one."""
+"""The number of slots of each size that are used: one for each rotation of a reply, and one more."""
 ROTATIONS: Final = 3
 HEAD: Final = bytes.fromhex("8500 0001 0001 0000 0000")
 COPIES: Final = {False: 18, True: 140}

@@ -173,7 +173,7 @@ class Servers:
     # -- loads
 
     def run_load(self, measured: Measured, path: Path, seconds: float) -> dnsperf.Figures:
-        """Sends queries as fast as replies arrive, for `seconds`; with 0, the queries in the file once."""
+        """Sends queries as fast as replies arrive, for `seconds`. With 0, sends each query in the file once."""
         load = Load(int(seconds), address=measured.address)
         return self._run_dnsperf(load, measured, path)
 

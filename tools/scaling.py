@@ -76,9 +76,9 @@ class Assumed:
     changes_per_pod: float = 4
     """Changes of an EndpointSlice for each replaced Pod."""
     names_per_node: float = 200
-    """Names and types of which a node's Pods send queries all the time, and which exist."""
+    """Pairs of an existing name and a type that the Pods of a node query all the time."""
     absent_per_node: float = 100
-    """Such names and types that do not exist: those of the search path."""
+    """Pairs of a nonexistent name and a type that these Pods query, because of the search path."""
     success_ttl: float = 30
     """Seconds for which a node-local cache stores an answer."""
     denial_ttl: float = 5
@@ -87,7 +87,7 @@ class Assumed:
     zone_changes: float = 10
     """Changes of each EndpointSlice after the loss of a zone."""
     zone_seconds: float = 600
-    """Seconds in which these changes come."""
+    """Seconds after the loss of a zone in which all changes of EndpointSlices come."""
     surge: float = 0.01
     """Share of the nodes whose node-local Pod is replaced at the same time."""
     replace_seconds: float = 10
@@ -129,21 +129,24 @@ class Plan:
         return (1 - share) * self.measured.query_us + share * self.measured.forwarded_us
 
     def replicas(self, queries: float) -> int:
-        """Returns the replicas that carry a load although all replicas of one zone are lost. Each zone has one."""
+        """Returns the number of replicas that can answer `queries` a second after the loss of one zone.
+
+        At least one replica is in each zone.
+        """
         left, zones = math.ceil(queries / self.measured.rate), self.assumed.zones
         return max(zones, -(-left * zones // (zones - 1)))
 
     def cpu(self, queries: float) -> float:
-        """Returns the cores that each replica uses at a load, while no zone is lost, changes included."""
+        """Returns the cores that each replica uses for `queries` a second and for changes, if no zone is lost."""
         per_replica = queries / self.replicas(queries) * self.query_us
         return (per_replica + self.events * self.measured.event_us) / 1e6
 
     def cpu_after_loss(self, queries: float) -> float:
-        """Returns the cores that each remaining replica uses after the loss of a zone, without changes."""
+        """Returns the cores that each remaining replica uses for queries after the loss of a zone."""
         return queries / self.replicas_left(queries) * self.query_us / 1e6
 
     def replicas_left(self, queries: float) -> int:
-        """Returns the replicas after the loss of the zone that has the most of them."""
+        """Returns the number of remaining replicas after the loss of the zone with the most replicas."""
         replicas = self.replicas(queries)
         return replicas - math.ceil(replicas / self.assumed.zones)
 
@@ -201,7 +204,7 @@ class Plan:
         return self.events * self.event_octets * watchers
 
     def api_cpu(self, watchers: float) -> float:
-        """Returns the cores that the API servers use for the events of these watches."""
+        """Returns the cores that the API servers use to send events to `watchers` replicas or nodes with watches."""
         figures = self.measured
         return self.events * (figures.api_event_us + figures.api_event_endpoint_us * self.endpoints) * watchers / 1e6
 

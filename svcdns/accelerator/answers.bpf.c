@@ -65,7 +65,7 @@ struct set {
 	__u32 way[WAYS];
 };
 
-/* What the program keeps between two calls of the kernel, one for each CPU: see `here` for why not on the stack. */
+/* Values that the program keeps across calls of kernel helpers, for each CPU. `here` explains why not on the stack. */
 struct work {
 	volatile __u64 key[KEY_MAX / 8];
 	volatile __u64 now, sum, steps;
@@ -94,7 +94,7 @@ static long (*const bpf_l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 
 	(void *)BPF_FUNC_l4_csum_replace;
 static long (*const bpf_csum_update)(void *skb, __u32 sum) = (void *)BPF_FUNC_csum_update;
 
-/* Returns the entry's word in its set, or 0. Of two keys with the same tag, a set has one. */
+/* Returns the word of the entry with the key of `work`, or 0. A set has at most one entry for each tag. */
 INLINE __u32 find_word(struct work *work, __u64 seed)
 {
 	__u64 hash = seed ^ (work->table + 1) * PRIME;
@@ -136,7 +136,7 @@ INLINE int has_key(struct small *slot, struct work *work)
 
 /* Lowers the TTLs of the reply in the packet by `work->steps`, and corrects `work->sum`. Returns 0 if done.
  *
- * The few branches keep the verifier's work small. A helper fails for an offset that is not in the packet.
+ * The few branches keep the verifier's work small. A kernel helper fails for an offset that is not in the packet.
  */
 INLINE long lower_ttls(struct __sk_buff *skb, struct head *slot, struct work *work, __u32 reply_at)
 {
@@ -180,7 +180,7 @@ INLINE struct small *find_slot(struct work *work, const int is_large)
 			: bpf_map_lookup_elem(&small_map, (void *)&here(work)->at);
 }
 
-/* Puts a denial's header and the octets after the question into the packet, which keeps its question. */
+/* Writes a denial's header and the octets after the question into the packet. The packet keeps its question. */
 INLINE long store_denial(struct __sk_buff *skb, struct work *work, struct small *slot, __u32 reply_at)
 {
 	__u32 length = work->reply_len - NAME_AT;
@@ -313,7 +313,7 @@ INLINE __u32 find_denial(struct __sk_buff *skb, struct work *work, __u64 seed, _
 	return find_word(work, seed);
 }
 
-/* Sets a bit of `work->depths` for each depth whose label may have a denial: this saves the look-ups of other labels. */
+/* Sets a bit of `work->depths` for each depth whose label may have a denial. Other labels need no look-up. */
 INLINE void find_depths(struct state *state, struct work *work)
 {
 	__u32 depth, at;

@@ -34,12 +34,12 @@ RETRY: Final = 5.0
 GREETING_TIMEOUT: Final = 5.0
 """The seconds in which the helper must send the maps."""
 LONG_RETRY: Final = 60.0
-"""The seconds after which a worker tries again that was replaced, or that had an unexpected error.
+"""The seconds until the next attempt of a worker that was replaced, or that had an unexpected error.
 
-The successor of a replaced worker may have failed. A worker that ends because of the successor has ended by then.
+A replaced worker usually ends within this time. A later attempt helps if the successor has failed.
 """
 TAKEN_OVER: Final = "another worker has taken over"
-"""The reason of the end when the worker has a successor, which is usual at an upgrade in place."""
+"""The reason that `lost` gets when another worker has become the owner, as at each upgrade in place."""
 _CLOCK_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _MAP_LINK: Final = "anon_inode:bpf-map"
@@ -97,14 +97,17 @@ class Client:
         asyncio.get_running_loop().add_reader(sock, self._receive)
 
     def close(self) -> None:
-        """Closes the connection, which ends the ownership of the program. Does not call `lost`."""
+        """Closes the connection, after which the helper detaches the program. Does not call `lost`."""
         if self._sock is not None:
             asyncio.get_running_loop().remove_reader(self._sock)
             self._sock.close()
         self._sock, self._is_greeted = None, False
 
     def give_up(self, error: Exception) -> None:
-        """Closes the connection after an unexpected error, and calls `lost`. The next attempt is in LONG_RETRY."""
+        """Closes the connection after an unexpected error, and calls `lost`.
+
+        The next attempt is after LONG_RETRY seconds.
+        """
         self._fail(f"unexpected error: {type(error).__name__}: {error}", LONG_RETRY)
 
     def _fail(self, reason: str, retry: float = RETRY) -> None:
@@ -153,7 +156,7 @@ def check_clock(offsets: Path = _CLOCK_OFFSETS) -> None:
 
 
 def check_peer(sock: socket.socket) -> None:
-    """Raises AcceleratorError if the process at the other end runs neither as root nor as the user of this process."""
+    """Raises AcceleratorError unless the process at the other end runs as root or as the user of this process."""
     _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     if uid not in (0, os.geteuid()):
         raise AcceleratorError(f"the helper runs as uid {uid}, and not as root")

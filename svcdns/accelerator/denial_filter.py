@@ -1,4 +1,7 @@
-"""Tells the program in the kernel for which names it must look for a denial, so that other names cost little."""
+"""Writes the fields from which the program in the kernel sees that no denial can exist for most names.
+
+The program looks for denials only for the remaining names, because a look-up costs time.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class DenialFilter:
     def add(self, key: bytes, name_end: bytes, depth: int) -> bool:
         """Lets the program find the denial with this key. Returns False if there is no room.
 
-        `name_end` has the last 8 octets of the names, and `depth` is the number of the nonexistent label from the end.
+        `name_end` has the last 8 octets of the names. `depth` is the number of the nonexistent label, counted from the
+        end of the name.
         """
         end = int.from_bytes(name_end, "little") | CASE
         ends = self._words[_ENDS : _ENDS + DENIAL_ENDS].tolist()

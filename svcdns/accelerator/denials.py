@@ -5,7 +5,7 @@ The search domains of Pods lead to such names: `www.example.com.default.svc.clus
 
 1. A denial is made from entries of the answer table. Each of these entries gets the label as a dependency. So the
    change that creates the label removes these entries and the denial, before the change is acknowledged.
-2. A denial expires with the last of its entries, because the serial of its SOA record must not become too old.
+2. A denial expires with the last of these entries, because the serial of its SOA record must not become too old.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class Denials:
         """The key of the denial that is made from an entry, by the key of the entry."""
 
     def put(self, entry: Entry, until: int) -> None:
-        """Writes the denial that is made from an entry, if there is one. `until` is the time when the entry expires."""
+        """Writes the denial that is made from an entry, if the entry's reply is correct for other names too.
+
+        `until` is the time when the entry expires.
+        """
         shape = self._shape(entry)
         if shape is None:
             return
@@ -124,7 +127,7 @@ class Denials:
             del self._shared[key]
 
     def _shape(self, entry: Entry) -> Shape | None:
-        """Returns the denial that is made from an entry, or None if other names may get another reply."""
+        """Returns the denial that is made from an entry, or None if the entry's reply may be wrong for other names."""
         key, wire = entry.key, entry.wire
         if wire is None or wire[1] & 0xF != Rcode.NXDOMAIN or entry.details is not None:
             return None

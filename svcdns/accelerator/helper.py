@@ -47,7 +47,7 @@ MAX_NEW: Final = 4
 NEW_PERIOD: Final = 4.0
 """Seconds, less than `client.RETRY`, so that a refused worker gets maps at its next attempt."""
 PAUSE: Final = 0.1
-"""The seconds without new connections after a lack of descriptors or memory."""
+"""The seconds for which the helper accepts no connection after a lack of descriptors or memory."""
 _LACKS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _MAX_REFUSED: Final = 16
 """The most users whose refusals are logged."""
@@ -195,7 +195,7 @@ class Helper:
 
     def _accept(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        if self._has_ended(connection):  # as that of a second `svcdns accelerate` that looks whether this one runs
+        if self._has_ended(connection):  # a second `svcdns accelerate` has only checked whether this one runs
             connection.close()
             return
         pid, uid = peer(connection)

@@ -1,4 +1,4 @@
-"""The numbers of hit counters in the memory of the accelerator, and the hits that the program counts under them."""
+"""Numbers the hit counters of entries, and reads the hits that the program in the kernel counts for each number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS
 from svcdns.serving.metrics import HitCounter
 
 UNNUMBERED: Final = 0
-"""The number in entries whose hit counter has no number of its own. Their hits are the uses of the entries."""
+"""The number in entries whose hit counter has no number of its own.
+
+The hits of such an entry are its uses in the map `uses`.
+"""
 
 
 class HitNumbers:
@@ -71,7 +74,7 @@ class HitNumbers:
     def take(self, rested: float) -> Iterator[tuple[HitCounter, int, int]]:
         """Yields each hit counter with hits since the last call, the number of its answer table, and these hits.
 
-        Then frees the numbers that have had no entry since the time `rested`.
+        Then frees the numbers whose last entry was removed before the time `rested`.
         """
         end = (self._highest + 1) * 8
         total: list[int] = []

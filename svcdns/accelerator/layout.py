@@ -22,8 +22,8 @@ An entry has a slot for each of its replies (its rotations). Every slot of an en
 
 A denial is an entry for all names below a nonexistent label. The key of a denial has the header, an octet with the
 number of octets left of the label, and the octets from the label on. The reply has the header and the octets after the
-question. `key_sum` and `reply_sum` of a denial are the sums of one whole key and of its whole reply. The program looks
-for a denial if no entry has the key of a query, and only if `state` permits the look-up:
+question. `key_sum` and `reply_sum` of a denial are the sums of the whole key and the whole reply of one of the names.
+The program looks for a denial if no entry has the key of a query, and only if `state` permits the look-up:
 
 - `DENIAL_ENDS_AT`: the last 8 octets of names with a denial, combined with CASE by a bitwise or;
 - `DENIAL_DEPTHS`: bit d is set if a denial's label is the d-th label from the end of the name;
@@ -55,7 +55,7 @@ PLACES: Final = 16
 DENIAL_ENDS: Final = 4
 DENIAL_LABELS: Final = 1024
 DENIALS: Final = 0x80
-"""Added to the number of a table: the keys are those of denials."""
+"""Added to the `table` of a slot if the slot's key is the key of a denial."""
 UNLIKE: Final = b"\x02ns\x03dns"
 """No denial answers for names that begin with these labels."""
 DENIAL_MIN_DEPTH: Final = 2
@@ -68,7 +68,9 @@ SLOTS_MAX: Final = 65536
 """The largest number of slots in a pool: `order` holds slot numbers of 16 bits."""
 
 STATE: Final = struct.Struct("<QQII40x")
-"""`valid_until` (ns of CLOCK_MONOTONIC; later, nothing is answered), `seed`, number of places, of small slots.
+"""`valid_until`, `seed`, the number of places, and the number of small slots.
+
+`valid_until` is a time in ns of CLOCK_MONOTONIC, after which the program answers nothing.
 
 `DENIAL_ENDS` and `DENIAL_DEPTHS` follow.
 """

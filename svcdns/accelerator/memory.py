@@ -5,9 +5,9 @@ One process writes. Rules:
 1. `remove` is one aligned store of 32 bits. A packet that arrives afterwards does not get the reply of the removed
    entry.
 2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
-   entry. By then, the program has finished with each packet that it was handling at the removal. Should a packet take
+   entry. By then, the program has finished with each packet that it was handling at the removal. If a packet takes
    longer, the serials still prevent an old reply, because the first slot of an entry is written last.
-3. The places are written only LAST_REPLIES seconds after a stop. By then, the program reads them for no packet.
+3. The places are written only LAST_REPLIES seconds after a stop, when the program no longer reads them for any packet.
 4. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
 """
 
@@ -65,7 +65,7 @@ REST: Final = 1.0
 LAST_REPLIES: Final = 0.02
 """The seconds after a stop in which the program sends its last replies: packets that were in it at the stop."""
 WAKE_STEP: Final = 64
-"""The most removed entries whose slots become free in one step."""
+"""The largest number of removed entries whose slots one call of `_wake` frees."""
 USES_STEP: Final = 256
 """The number of slots in a step of `take_uses`."""
 
@@ -150,7 +150,7 @@ class Memory:
         """By slot (large slots after the small ones): the entry that was written last with this slot as its first."""
         self._resting: deque[tuple[float, list[Placed]]] = deque()
         self._unsettled: list[tuple[float, Placed]] = []
-        """Removed entries without a number. `take_uses` frees their slots when it has their last uses."""
+        """Removed entries without a number of their own. `take_uses` frees their slots after it has read their uses."""
         self._places = b""
         """The addresses and ports at which the program answers after the next heartbeat."""
         self._places_from: float | None = None
@@ -160,7 +160,7 @@ class Memory:
         self._slots_of = [0, 0]
         """The number of slots of these entries: small ones, and large ones."""
         self._is_used = bytearray(small + large)
-        """By slot: 1 for an entry that was used or written after the last look of `unused`."""
+        """By slot: 1 if the entry was used or written since `unused` last looked at the slot."""
         self._next_look = [0, small]
         """The slots of both pools at which `unused` looks next."""
         self._numbers = HitNumbers(self._counts, cpus)
@@ -182,8 +182,8 @@ class Memory:
     def _order_stores(self) -> None:
         """Lets other CPUs see all earlier stores before all later ones.
 
-        On ARM, one use of a lock is not enough: an earlier and a later store may both move between its acquisition and
-        its release, and change places there. No store passes both a release and the acquisition that follows.
+        On ARM, one use of a lock is not enough: an earlier and a later store may both move between the acquisition and
+        the release, and change places there. No store passes both a release and the acquisition that follows.
         """
         with self._barrier:
             pass
@@ -276,8 +276,8 @@ class Memory:
         first, serials = slots[0], self._serials[is_large]
         memory, size = (self._large_map, LARGE_SIZE) if is_large else (self._small_map, SMALL_SIZE)
         ttl_at = _NO_OFFSETS
-        # The first slot is written last, and only it leads to the others. So a packet that has been in the program
-        # since an earlier entry used these slots never gets an old reply that another slot still holds.
+        # The first slot is written last, and the program finds the other slots only through the first one. A packet may
+        # have been in the program since an earlier entry used these slots: it gets no old reply from another slot.
         rotations, order = 1, _NO_ORDER
         for turn in range(count - 1, -1, -1):
             slot, wire = slots[turn], wires[turn]

@@ -2,7 +2,8 @@
 
 Rules:
 
-1. An entry is copied only if each client gets its reply without the plugin chain, and no plugin observes the query.
+1. An entry is copied only if each client gets the entry's reply without the plugin chain, and no plugin observes the
+   query.
 2. A key is in the memory only while the table's index of dependencies has the key. So `AnswerTable.invalidate` finds
    the key, and removes its entry from the memory before the method returns.
 3. An error in this code never interrupts a method of the table, such as `invalidate` (see `GuardedMirror`).
@@ -25,11 +26,11 @@ from svcdns.wire.codes import Rcode
 SECOND: Final = 1_000_000_000
 """The nanoseconds of a second."""
 MAX_TTL: Final = 2**31
-"""More seconds than a TTL has (RFC 2181 §8)."""
+"""A number of seconds that is larger than each TTL (RFC 2181 §8)."""
 _Item = TypeVar("_Item")
 _NONE: Final[Sequence[Sequence[int]]] = ()
 MAX_REFUSED: Final = 4096
-"""The most keys without room that are remembered."""
+"""The largest number of keys in `TableMirror.refused`."""
 
 
 def answers_packets(responder: Responder) -> bool:
@@ -74,9 +75,9 @@ class TableMirror:
         self.refused: dict[bytes, bool] = {}
         """Keys of entries for which the memory had no room. The value is true for entries of large slots."""
         self.has_unknown = False
-        """True if there were more of these keys."""
+        """True if `refused` was full when the memory had no room for a further entry."""
         self.fill = 0.0
-        """The fill of the table when the used entries of its previous generation were looked up last."""
+        """The value of `AnswerTable.fill` when the used entries of the previous generation were looked up last."""
         self._memory = memory
         self._denials = Denials(responder, memory, number)
         self._is_open = answers_packets(responder)

@@ -1,7 +1,7 @@
 """Keeps the mirrors of a worker's answer tables while the worker is connected to the helper.
 
-Once a second, `steps` adds the replies of the program to the metrics, and keeps entries that only the program uses in
-the answer tables.
+Once a second, `steps` adds the replies of the program to the metrics. `steps` also looks up the entries that only the
+program uses, so that the answer tables do not discard these entries.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from svcdns.telemetry.query_samples import UNKNOWN
 STEP: Final = 64
 """The number of slots that one step looks at."""
 SCARCE: Final = 16
-"""Slots are scarce if at most one part in SCARCE of them is free. Then unused entries leave the memory."""
+"""Slots are scarce if at most 1/SCARCE of them are free. Then unused entries are removed from the memory."""
 ENOUGH: Final = 8
-"""Unused entries leave the memory until one part in ENOUGH of its slots is free."""
+"""Unused entries are removed from the memory until 1/ENOUGH of its slots are free."""
 MAX_EVICTED: Final = 1024
 """The most entries that leave the memory in a second because slots are scarce."""
 AGING: Final = 60.0
-"""The least seconds between two calls of `AnswerTable.start_generation_of_used`.
+"""The smallest number of seconds between two calls of `AnswerTable.start_generation_of_used`.
 
 Each call may discard entries that were not used in the last minutes.
 """
 LOOK: Final = 10.0
-"""The most seconds between two looks for used entries of a previous generation."""
+"""The largest number of seconds between two searches for used entries of a previous generation."""
 LOOK_FILL: Final = 1 / 8
-"""The largest growth of a table's fill between two looks, so that there are several before the next generation."""
+"""The largest growth of `AnswerTable.fill` between two searches. Several searches come before a new generation."""
 DURATION: Final = 1e-6
 """The duration in seconds with which a reply of the program is counted."""
 
@@ -79,7 +79,7 @@ class Mirrors:
         self._recorded: frozenset[int] = frozenset()
         """The numbers of tables whose queries were sampled a second ago (plugin *traffic*)."""
         self._next_aging = 0.0
-        """The earliest time at which a table is asked again which of its entries are used."""
+        """The earliest time of the next call of `AnswerTable.start_generation_of_used` (see AGING)."""
         self._next_look = 0.0
         """The time at which used entries of previous generations are looked for, also if no table has grown."""
         self._passed = dict.fromkeys((*PASSED_REASONS, "torn"), 0)
@@ -274,7 +274,7 @@ class Mirrors:
                 yield
 
     def _retry(self) -> Iterator[None]:
-        """If there is room again, lets the next use copy each entry for which there was no room."""
+        """If there is room again, causes a copy of each entry that had no room, at the next use of the entry."""
         now = self._clock()
         rooms = [self._spare(is_large=False), self._spare(is_large=True)]
         for mirror in tuple(self._mirrors.values()):
@@ -294,7 +294,7 @@ class Mirrors:
         return free - slots // SCARCE
 
     def _free_numbers(self, counted: float) -> None:
-        """Frees the numbers of tables whose last replies are counted. `counted` is a time before this count."""
+        """Frees the numbers of tables whose last replies are counted: the metrics have all replies before `counted`."""
         present = self._listeners.responders
         for number, since in tuple(self._gone.items()):
             responder = self._mirrors[number].responder

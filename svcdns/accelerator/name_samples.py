@@ -1,6 +1,6 @@
 """Samples of the queries that the program in the kernel answers (plugin *traffic*, docs/plugins/traffic.md).
 
-The program counts the uses of each entry, and sees no client. So these samples have no client address.
+The program counts the uses of each entry, and does not record clients. So these samples have no client address.
 """
 
 from __future__ import annotations

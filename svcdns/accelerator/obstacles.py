@@ -26,7 +26,7 @@ class Rights:
     seccomp: bool
     """True if a seccomp filter is active."""
     user_namespace: bool
-    """True in a user namespace other than the node's."""
+    """True if the process runs in a user namespace other than the node's."""
 
     def missing(self) -> list[str]:
         """Returns the names of needed capabilities that the process lacks. SYS_ADMIN includes them."""

@@ -2,7 +2,7 @@
 
 Rules:
 
-1. Without the helper, the worker answers all queries itself. Each failure is one line of the log.
+1. Without the helper, the worker answers all queries itself. Each different cause of a failure is one line of the log.
 2. After an unexpected error, the worker stops the program, and answers all queries itself.
 3. The program answers only for VALID seconds after a heartbeat, so the program stops if the worker hangs.
 4. When the worker ends, it stops the program first. Then the worker counts the last replies of the program.
@@ -51,7 +51,7 @@ class Accelerator:
         """Ended connections whose last replies are not counted yet."""
         self._has_ended = False
         self._failures: set[str] = set()
-        """The reasons of failures since the last connection. Each is logged once."""
+        """The reasons of failures since the last connection. Each reason is logged once."""
         self._up = counters.cell(UP)
         counters.set(self._up, 0)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which packets are queries for a listener in the shared memory, and how a packet becomes a reply to its sender.
+ * Finds packets that are queries for a listener in the shared memory, and turns a packet into a reply to its sender.
  *
  * Offsets into a packet are constants for each address family. The kernel's verifier accepts a variable offset only from
  * a process with CAP_PERFMON.
@@ -83,7 +83,7 @@ INLINE __u32 find_table(struct state *state, const int v6, __u64 high, __u64 low
 	return 0;
 }
 
-/* The functions query_* return `find_table` for a UDP datagram, whole and without options, from another host; else 0. */
+/* For a whole UDP datagram without IP options from another host, query_* return the result of find_table; else 0. */
 
 INLINE __u32 query_v4(struct __sk_buff *skb, struct state *state)
 {
@@ -124,7 +124,7 @@ INLINE __u32 query_v6(struct __sk_buff *skb, struct state *state)
 	return find_table(state, 1, (__u64)to[1] << 32 | to[0], (__u64)to[3] << 32 | to[2], udp->dest);
 }
 
-/* Returns 1 for a packet that is not IP, for another host, tagged, or several in one. */
+/* Returns 1 for a packet that is not IP, is for another host, has a VLAN tag, or consists of several packets (GSO). */
 INLINE int is_other(struct __sk_buff *skb)
 {
 	if (skb->protocol != net16(ETH_P_IP) && skb->protocol != net16(ETH_P_IPV6))

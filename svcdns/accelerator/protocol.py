@@ -36,11 +36,11 @@ class Greeting(msgspec.Struct, frozen=True):
 
     layout: int = LAYOUT
     error: str = ""
-    """Why there are no maps; empty if there are."""
+    """The reason why the helper sends no maps; empty if it sends them."""
     interface: str = ""
     ifindex: int = 0
     addresses: tuple[str, ...] = ()
-    """The addresses of the interface, without link-local ones of IPv6."""
+    """The addresses of the interface, without IPv6 link-local addresses."""
     small: int = 0
     large: int = 0
     cpus: int = 0
@@ -75,7 +75,7 @@ def decode_greeting(message: bytes) -> Greeting:
     if greeting.error:
         raise AcceleratorError(greeting.error)
     if greeting.layout != LAYOUT:
-        raise AcceleratorError(f"the helper has memory layout {greeting.layout}, and this program layout {LAYOUT}")
+        raise AcceleratorError(f"the helper has memory layout {greeting.layout}, this program has layout {LAYOUT}")
     sizes = ((greeting.small, SLOTS_MAX), (greeting.large, SLOTS_MAX), (greeting.cpus, CPUS_MAX))
     if not all(0 < size <= most for size, most in sizes):
         raise AcceleratorError("the helper's memory has an impossible size")

@@ -31,11 +31,11 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Stopped
 
 
-@click.command(epilog=EXAMPLES, short_help="Answer hot names in the kernel (a sidecar of the server).")
+@click.command(epilog=EXAMPLES, short_help="Answer frequent queries in the kernel (a sidecar of the server).")
 @click.option("--interface", metavar="NAME", help="The interface of the Pod.  [default: that of the default route]")
 @click.option(
     "--socket", "address", metavar="ADDRESS", default=DEFAULT_SOCKET, show_default=True,
-    help="The socket for the server: @NAME is an abstract name, other texts are paths.",
+    help="The socket to which the server connects: a path, or @NAME for an abstract name.",
 )  # fmt: skip
 @click.option(
     "--uid", "users", metavar="UID", type=click.IntRange(0), multiple=True, default=(IMAGE_UID,), show_default=True,
@@ -44,14 +44,15 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 @click.option(
     "--stay",
     is_flag=True,
-    help="Stay if the kernel refuses, and tell the server why, so that a failure never keeps a Pod from starting.",
+    help="Continue to run if the program cannot be attached, so that the Pod starts. The server logs the reason.",
 )
 def accelerate(interface: str | None, address: str, users: tuple[int, ...], stay: bool) -> int:
-    """Attaches a program to the Pod's interface that answers queries from replies which the server keeps in memory.
+    """Attaches a program to the network interface of the Pod. The program answers queries in the kernel, with replies
+    that the DNS server writes into shared memory.
 
-    The server does so if its environment variable SVCDNS_ACCELERATOR has the ADDRESS. Both run in one Pod, and this
-    command needs the capabilities BPF and NET_ADMIN. Name the user of the server with --uid. The program is detached
-    when this command or the server ends.
+    Run this command in the Pod of the server, with the capabilities BPF and NET_ADMIN. The server connects if its
+    environment variable SVCDNS_ACCELERATOR has the value ADDRESS. Name the user of the server with --uid. The program
+    is detached when this command or the server ends.
 
     Exit code: 0 after SIGTERM or SIGINT, 2 if the command cannot run.
     """

@@ -28,10 +28,10 @@ EXAMPLES: Final = """\b
 Examples:
   svcdns check                              the file Corefile in this folder
   svcdns check deploy/Corefile --output json
-  svcdns check Corefile --against coredns   what would change at a swap
+  svcdns check Corefile --against coredns   what would change after CoreDNS
   svcdns check Corefile --rbac              the ClusterRole that it needs
   svcdns check Corefile --size services=5000,endpoints=20000
-  svcdns check Corefile --fix               write it well formatted
+  svcdns check Corefile --fix               format the file
   kubectl -n kube-system get cm coredns -o jsonpath='{.data.Corefile}' | svcdns check stdin
 """
 
@@ -42,14 +42,16 @@ Examples:
 @click.option("--schema", "show_schema", is_flag=True, help="Print the JSON schema of --output json, and exit.")
 @click.option("--against", type=click.Choice(["coredns"]), help="Also note what CoreDNS would do differently.")
 @click.option("--rbac", is_flag=True, help="Print the ClusterRole that this Corefile needs, and nothing else.")
-@click.option("--kubeconfig", metavar="FILE", help="With --rbac: ask this cluster what is missing.")
+@click.option("--kubeconfig", metavar="FILE", help="With --rbac: list the permissions that the user of FILE lacks.")
 @click.option(
     "--context", default="", metavar="NAME", help="The context of the kubeconfig.  [default: its current one]"
 )
 @click.option("--size", metavar="services=N,endpoints=N,workers=N", help="Estimate the memory, and print nothing else.")
-@click.option("--fix", is_flag=True, help="Write the file well formatted; its words and comments stay.")
+@click.option("--fix", is_flag=True, help="Format the file, without a change of its words and comments.")
 @click.option("--diff", is_flag=True, help="With --fix: print the change, and do not write.")
-@click.option("-dns.port", "--dns.port", "port", default=53, metavar="PORT", help="Port for keys without one.")
+@click.option(
+    "-dns.port", "--dns.port", "port", default=53, metavar="PORT", help="The port of server blocks that state none."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 def check(
     corefile: str | None, output: str, show_schema: bool, against: str | None, rbac: bool, kubeconfig: str | None,

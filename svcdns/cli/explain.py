@@ -48,7 +48,7 @@ Examples:
 @click.command("explain", epilog=EXAMPLES, short_help="Say why a name has the answer that it has.")
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", required=False, default="A", type=RECORD_TYPE)
-@click.option("--conf", metavar="FILE", help="The Corefile.  [default: Corefile here, else a usual one]")
+@click.option("--conf", metavar="FILE", help="The Corefile.  [default: Corefile in this folder, or a built-in one]")
 @click.option("--manifests", multiple=True, metavar="PATH", help="Read the cluster from these files and folders.")
 @click.option("--kubeconfig", metavar="FILE", default="", help="Read the cluster from this API server.")
 @click.option(
@@ -62,8 +62,8 @@ Examples:
 @click.option(
     "--server",
     metavar="HOST[:PORT]|PATH",
-    help="Also ask this running server, and say how its answer differs. "
-    "With the path of its socket (plugin 'admin'), explain its answer from its own state.",
+    help="Also query this running server, and print how its answer differs. "
+    "With the path of the server's socket (plugin 'admin'), explain the answer from the server's state.",
 )
 @click.option("--verbose", is_flag=True, help="Show each plugin that each query reaches.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
@@ -75,7 +75,7 @@ def explain_command(
     """Says in its first line why a client gets the answer that it gets for NAME.
 
     The queries of the search path are answered in this process: with the plugins of the Corefile, and with the cluster
-    of the manifests or of the API server. Names outside the cluster are asked of the upstreams.
+    of the manifests or of the API server. Queries for names outside the cluster are sent to the upstreams.
 
     Exit code: 0 if the name has records, 1 if not, 2 if the command could not run.
     """

@@ -48,7 +48,7 @@ def query(
     name: str | None, rtype: str, manifests: tuple[str, ...], zone: str, namespace: str, every: bool,
     diff: tuple[str, str] | None, output: str, show_schema: bool,
 ) -> int:  # fmt: skip
-    """Answers the query for NAME from Kubernetes manifests, as a Pod in the cluster would get it.
+    """Prints the answer that a Pod in the cluster would get for NAME, from Kubernetes manifests.
 
     A NAME without a dot at its end is completed with the search path of a Pod: 'web', 'web.default'.
 

@@ -100,19 +100,21 @@ class ShadowReport(msgspec.Struct, frozen=True):
     type=click.Choice([str(kind) for kind in Kind]),
     help="Do not count this kind of difference.",
 )
-@click.option("--connect", is_flag=True, help="Connect to a server that has 'dnstap listen'.")
+@click.option(
+    "--connect", is_flag=True, help="Connect to the socket of a server with 'dnstap listen', in place of listening."
+)
 @click.option("--strict", is_flag=True, help="Every kind of difference is a failure.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Output format.")
 def shadow(
     queries: str, reference: str, candidate: str, minutes: float, rate: float, timeout: float, tries: int,
     ignore: tuple[str, ...], connect: bool, strict: bool, output: str,
 ) -> int:  # fmt: skip
-    """Asks two servers the queries in FILE, and compares their replies.
+    """Sends the queries in FILE to two servers, and compares their replies.
 
     FILE is a query log (the default format of the plugin log), a packet capture (pcap or pcapng), a file of dnstap
-    messages, or a list of lines 'NAME TYPE'. In place of FILE, a dnstap socket unix://PATH or tcp://HOST:PORT is
-    possible, to which the server in use connects. The reference is, for example, the CoreDNS in use, and the candidate
-    the svcdns beside it.
+    messages, or a list of lines 'NAME TYPE'. FILE can also be a dnstap socket, unix://PATH or tcp://HOST:PORT, to which
+    the server in use connects. The reference is, for example, the CoreDNS in use, and the candidate the svcdns
+    beside it.
 
     Exit code: 0 if no client would notice a difference, 1 if one would, 2 if the comparison could not run.
     """

@@ -60,7 +60,7 @@ _KEY_NAMES: Final = {
 def top(path: str, once: bool, every: float, output: str, show_schema: bool) -> int:
     """Displays rates, response codes, hits, latency, upstreams, cluster views and processes of a running server.
 
-    With the plugin 'traffic' in the server's Corefile, it also lists the most frequent names, clients and namespaces.
+    With the plugin 'traffic' in the server's Corefile, the most frequent names, clients and namespaces are also listed.
     The key '?' explains the other keys, and 'q' quits.
 
     The Corefile must have the plugin 'admin', and the command must run as the user of the server.
