@@ -71,7 +71,7 @@ struct work {
 	volatile __u64 now, sum, steps;
 	volatile __s64 error;
 	volatile __u32 cpu, at, length, table, slot, reply_len, first_serial, serial, check, longer, ttl;
-	volatile __u32 question_end, payload_len, labels, depths, pad;
+	volatile __u32 question_end, payload_len, labels, depths, place_changes;
 	volatile __u8 starts[16];
 };
 
@@ -195,7 +195,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	const __u32 reply_at = udp_at + sizeof(struct udphdr) + 2;
-	__u32 length, change;
+	__u32 length, change, hit_counter;
 	struct small *first = find_slot(work, is_large), *slot = first;
 	struct counts *mine;
 	struct udphdr *udp;
@@ -209,7 +209,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	if (!has_key(first, work))
 		COUNT(unknown);
 	work->now = bpf_ktime_get_ns();
-	if (fresh(state->valid_until) <= work->now)
+	if (fresh(state->valid_until) <= work->now || fresh(state->place_changes) != work->place_changes)
 		COUNT(stale);
 	if (first->head.until <= work->now)
 		COUNT(expired);
@@ -245,12 +245,13 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		return TC_ACT_SHOT;
 	data = (void *)(long)skb->data;
 	udp = data + udp_at;
+	hit_counter = fresh(first->head.hit_counter); /* before the last look at the serials, as all of the slots */
 	if (error || fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial ||
 	    (void *)(udp + 1) > (void *)(long)skb->data_end) {
 		mine->torn++;
 		return TC_ACT_SHOT;
 	}
-	mine->hits[first->head.hit_counter & (HIT_COUNTERS - 1)]++;
+	mine->hits[hit_counter & (HIT_COUNTERS - 1)]++;
 	mine->octets += work->payload_len + 2;
 	length = work->payload_len + sizeof(*udp) + 2;
 	/* A sender on the same node may leave a partial sum, which covers the pseudo-header with the length. */
@@ -382,7 +383,7 @@ INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, c
 	return reply(skb, state, work, v6, 0, 1);
 }
 
-INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const int v6)
+INLINE int answer(struct __sk_buff *skb, struct state *state, __u64 found, const int v6)
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	__u32 cpu = bpf_get_smp_processor_id(), length, i;
@@ -390,6 +391,7 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 	struct udphdr *udp;
 	__u32 word;
 
+	asm volatile("" : "+r"(found)); /* kept in one register, not on the stack: see `here` */
 	if (!work)
 		return PASS_ON;
 	work->cpu = cpu;
@@ -398,7 +400,8 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 		COUNT(failed);
 	length = net16(udp->len) - sizeof(*udp) - 2;
 	work->length = length;
-	work->table = table;
+	work->table = (__u32)found - 1;
+	work->place_changes = found >> 32;
 #pragma unroll
 	for (i = 0; i < KEY_MAX / 8; i++)
 		work->key[i] = 0;
@@ -415,7 +418,8 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u32 table, const
 SEC("tcx")
 int answers(struct __sk_buff *skb)
 {
-	__u32 zero = 0, table;
+	__u32 zero = 0;
+	__u64 found;
 	struct state *state;
 
 	if (is_other(skb))
@@ -424,9 +428,9 @@ int answers(struct __sk_buff *skb)
 	if (!state)
 		return PASS_ON;
 	if (skb->protocol == net16(ETH_P_IP)) {
-		table = query_v4(skb, state);
-		return table ? answer(skb, state, table - 1, 0) : PASS_ON;
+		found = query_v4(skb, state);
+		return found ? answer(skb, state, found, 0) : PASS_ON;
 	}
-	table = query_v6(skb, state);
-	return table ? answer(skb, state, table - 1, 1) : PASS_ON;
+	found = query_v6(skb, state);
+	return found ? answer(skb, state, found, 1) : PASS_ON;
 }

@@ -72,7 +72,7 @@ STATE: Final = struct.Struct("<QQII40x")
 
 `valid_until` is a time in ns of CLOCK_MONOTONIC, after which the program answers nothing.
 
-`DENIAL_ENDS` and `DENIAL_DEPTHS` follow.
+`DENIAL_ENDS`, `DENIAL_DEPTHS` and `PLACE_CHANGES` follow.
 """
 VALID_UNTIL: Final = 0
 SEED: Final = 8
@@ -80,6 +80,8 @@ PLACE_COUNT: Final = 16
 SMALL_COUNT: Final = 20
 DENIAL_ENDS_AT: Final = 24
 DENIAL_DEPTHS: Final = 56
+PLACE_CHANGES: Final = 60
+"""32 bits: odd while the places change, and another number after each change."""
 CASE: Final = 0x2020202020202020
 PLACE: Final = struct.Struct("<16sHBB4x")
 """`address` (IPv4: 4 octets, then zeros), `port` (the two octets in network order), `family` (4 or 6), `table`.

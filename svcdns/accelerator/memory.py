@@ -8,6 +8,7 @@ One process writes. Rules:
    entry. By then, the program has finished with each packet that it was handling at the removal. If a packet takes
    longer, the serials still prevent an old reply, because the first slot of an entry is written last.
 3. The places are written only LAST_REPLIES seconds after a stop, when the program no longer reads them for any packet.
+   If a packet takes longer, `PLACE_CHANGES` still prevents a reply for other places.
 4. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
 """
 
@@ -39,6 +40,7 @@ from svcdns.accelerator.layout import (
     LARGE_CLASS,
     LARGE_SIZE,
     PLACE,
+    PLACE_CHANGES,
     PLACE_COUNT,
     PLACES,
     ROTATIONS,
@@ -214,6 +216,8 @@ class Memory:
         self._places = wanted
         self.stop()
         self._order_stores()
+        self._place_count[PLACE_CHANGES // 4] |= 1
+        self._order_stores()
         self._place_count[PLACE_COUNT // 4] = 0
 
     def heartbeat(self, seconds: float) -> None:
@@ -227,6 +231,8 @@ class Memory:
             self._state[STATE.size : STATE.size + len(self._places)] = self._places
             self._order_stores()
             self._place_count[PLACE_COUNT // 4] = len(self._places) // PLACE.size
+            self._order_stores()
+            self._place_count[PLACE_CHANGES // 4] = self._place_count[PLACE_CHANGES // 4] + 1 & 0xFFFFFFFF
             self._places_from = None
         self._valid_until[VALID_UNTIL // 8] = int((self._clock() + seconds) * 1e9)
 

@@ -45,7 +45,7 @@ struct state {
 	__u32 small; /* the number of small slots */
 	__u64 denial_ends[DENIAL_ENDS];
 	__u32 denial_depths;
-	__u32 pad;
+	__u32 place_changes; /* odd while the places change */
 	struct place place[PLACES];
 	__u64 denial_labels[DENIAL_LABELS];
 };
@@ -65,11 +65,17 @@ INLINE __u32 fold(__u64 sum)
 	return sum;
 }
 
-/* Returns the number of the answer table of the listener with this address and port, plus 1, or 0. */
-INLINE __u32 find_table(struct state *state, const int v6, __u64 high, __u64 low, __u16 port)
+/* Returns the number of the answer table of the listener with this address and port, plus 1, or 0.
+ *
+ * The upper 32 bits of the result are `place_changes`. If that field has another value later, the result may be wrong.
+ */
+INLINE __u64 find_table(struct state *state, const int v6, __u64 high, __u64 low, __u16 port)
 {
-	__u32 places = state->places, wanted = port | (v6 ? 6 : 4) << 16, i;
+	__u32 changes = fresh(state->place_changes), wanted = port | (v6 ? 6 : 4) << 16, places, i;
 
+	if (changes & 1)
+		return 0;
+	places = fresh(state->places);
 #pragma unroll
 	for (i = 0; i < PLACES; i++) {
 		struct place *place = &state->place[i];
@@ -78,14 +84,14 @@ INLINE __u32 find_table(struct state *state, const int v6, __u64 high, __u64 low
 			return 0;
 		listener = fresh(place->listener);
 		if ((listener & 0xffffff) == wanted && place->address[0] == high && (!v6 || place->address[1] == low))
-			return (listener >> 24) + 1;
+			return (__u64)changes << 32 | ((listener >> 24) + 1);
 	}
 	return 0;
 }
 
 /* For a whole UDP datagram without IP options from another host, query_* return the result of find_table; else 0. */
 
-INLINE __u32 query_v4(struct __sk_buff *skb, struct state *state)
+INLINE __u64 query_v4(struct __sk_buff *skb, struct state *state)
 {
 	struct iphdr *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);
@@ -104,7 +110,7 @@ INLINE __u32 query_v4(struct __sk_buff *skb, struct state *state)
 	return find_table(state, 0, ip->daddr, 0, udp->dest);
 }
 
-INLINE __u32 query_v6(struct __sk_buff *skb, struct state *state)
+INLINE __u64 query_v6(struct __sk_buff *skb, struct state *state)
 {
 	struct ipv6hdr *ip = (void *)(long)skb->data + sizeof(struct ethhdr);
 	struct udphdr *udp = (void *)(ip + 1);

@@ -93,6 +93,7 @@ def test_fields_of_the_state_are_those_of_the_program() -> None:
     assert tuple(found[name][0] for name in ("valid_until", "seed", "places", "small")) == expected
     assert found["denial_ends"] == (layout.DENIAL_ENDS_AT, 8 * layout.DENIAL_ENDS)
     assert found["denial_depths"] == (layout.DENIAL_DEPTHS, 4)
+    assert found["place_changes"] == (layout.PLACE_CHANGES, 4)
     at, size = found["denial_labels"]  # after the places, which the test counts below
     assert (at, size) == (layout.STATE.size, 8 * layout.DENIAL_LABELS)
     assert at + layout.PLACES * layout.PLACE.size == layout.DENIAL_LABELS_AT == layout.STATE_SIZE - size

@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import combinations_with_replacement
 from random import Random
 from struct import unpack_from
 from typing import Any
@@ -21,6 +22,8 @@ from svcdns.accelerator.layout import (
     HEAD_FIELDS,
     KEY_AT,
     PLACE,
+    PLACE_CHANGES,
+    PLACE_COUNT,
     PLACES,
     REPLY_AT,
     ROTATIONS,
@@ -109,6 +112,34 @@ def test_more_places_than_there_is_room_for_are_left_out() -> None:
         clock.turn(LAST_REPLIES)
         found.heartbeat(1e6)
         assert len(program.places()) == PLACES
+
+
+def test_no_packet_gets_the_reply_of_another_place_however_long_it_takes() -> None:
+    """A packet reads half of a place, then the other half, and `PLACE_CHANGES` before and after: each at any time."""
+    clock, seen = Clock(), list[bytes]()
+    first, second = (Place("10.0.0.1", 53, 1), Place("10.0.0.2", 53, 2))
+    with memory(clock) as (found, _):
+        state = found._state
+
+        def look() -> None:
+            seen.append(state[: STATE.size + PLACE.size])
+
+        found._state, found._place_count, found._valid_until = (  # type: ignore[assignment]
+            Stores(stored, look) for stored in (state, found._place_count, found._valid_until)
+        )
+        for places in ([first, second], [second, first], [first]):
+            found.place(places)
+            clock.turn(LAST_REPLIES)
+            found.heartbeat(1e6)
+        look()
+    answered = set()
+    for begin, middle, end in combinations_with_replacement(seen, 3):
+        (before,), (after,) = (unpack_from("<I", at, PLACE_CHANGES) for at in (begin, end))
+        if before == after and not before & 1 and unpack_from("<I", begin, PLACE_COUNT)[0] and any(end[:8]):
+            _, *listener = PLACE.unpack_from(begin, STATE.size)
+            address, *_ = PLACE.unpack_from(middle, STATE.size)
+            answered.add((address[3], listener[2]))
+    assert answered == {(1, 1), (2, 2)}
 
 
 def test_an_entry_without_room_changes_nothing() -> None:

@@ -30,6 +30,7 @@ from svcdns.accelerator.layout import (
     LARGE_SIZE,
     MAPS,
     PLACE,
+    PLACE_CHANGES,
     REPLY_AT,
     SETS,
     SMALL_SIZE,
@@ -77,7 +78,9 @@ class KernelProgram:
 
     def places(self) -> list[tuple[str, int, int]]:
         """Returns the address, port and table number of each place."""
-        found = []
+        found: list[tuple[str, int, int]] = []
+        if unpack_from("<I", self._maps["state"], PLACE_CHANGES)[0] & 1:
+            return found
         for number in range(STATE.unpack_from(self._maps["state"])[2]):
             address, port, family, table = PLACE.unpack_from(self._maps["state"], STATE.size + number * PLACE.size)
             kind = socket.AF_INET if family == 4 else socket.AF_INET6
