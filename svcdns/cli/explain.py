@@ -137,7 +137,7 @@ def _reading(conf: str | None) -> Reading:
         raise CannotRun(failure.reason) from failure
     errors = sum(one.severity is Severity.ERROR for one in reading.problems)
     if errors:
-        text = f"{reading.path} has {errors} error{'s' if errors > 1 else ''}, see 'svcdns check'; what is wrong is left out"
+        text = f"{reading.path} has {errors} error{'s' if errors > 1 else ''}, see 'svcdns check'; parts with errors are left out"
         click.echo(text, err=True)
     return reading
 

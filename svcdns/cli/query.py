@@ -63,7 +63,7 @@ def query(
             raise CannotRun("--diff - -: only one of OLD and NEW can be standard input")
         return _diff(*diff, zone, output)
     if not manifests:
-        raise CannotRun("--manifests PATH is missing: it names the files of the cluster")
+        raise CannotRun("--manifests PATH is missing; PATH is a file or folder of manifests")
     if every:
         return _list(asyncio.run(_listing(manifests, zone)), output)
     if name is None:

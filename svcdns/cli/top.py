@@ -72,7 +72,7 @@ def top(path: str, once: bool, every: float, output: str, show_schema: bool) -> 
         return 0
     if not once and output == "text":
         if not sys.stdin.isatty() or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-            raise CannotRun("this is no terminal for a live view; --once prints one report")
+            raise CannotRun("the live view needs a terminal; --once prints one report")
         return _Live(path, every).run()
     first = take(path)
     time.sleep(every)

@@ -40,7 +40,7 @@ def parse(text: str) -> dict[str, int]:
     for term in text.split(","):
         found = _TERM.fullmatch(term.strip())
         if found is None:
-            raise SizeError(f"--size {text}: 'services=N,endpoints=N' was expected, with 'workers=N' at will")
+            raise SizeError(f"--size {text}: 'services=N,endpoints=N' was expected, and optionally 'workers=N'")
         out[found[1]] = int(found[2])
     if "services" not in out:
         raise SizeError(f"--size {text}: 'services=N' is missing")

@@ -110,7 +110,7 @@ async def asking(text: str, timeout: float, tries: int) -> AsyncIterator[Server]
             lambda: Server(host, port, timeout, tries), remote_addr=(host, port)
         )
     except (OSError, socket.gaierror) as error:
-        raise ShadowError(f"{text} cannot be asked: {error.strerror or error}") from error
+        raise ShadowError(f"{text} cannot be queried: {error.strerror or error}") from error
     try:
         yield server
     finally:

@@ -86,7 +86,7 @@ async def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "this is no terminal for a live view; --once prints one report"),
+        ([], "the live view needs a terminal; --once prints one report"),
         (["--once", "--socket", "/nonexistent/s"], "there is no such socket; is the plugin 'admin'"),
         (["--every", "0.1"], "--every"),
     ],
