@@ -69,7 +69,10 @@ class Refused(AcceleratorError):
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
-    """Returns the process id and the uid of the process that connected, which the kernel reports (unix(7))."""
+    """Returns the process id and the uid of the process that connected, which the kernel reports (unix(7)).
+
+    The process id is 0 if that process has a PID namespace of its own, as another container of the Pod has.
+    """
     pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, uid
 
@@ -215,7 +218,7 @@ class Helper:
         except OSError as error:
             self._release(f"the worker did not take the maps: {error.strerror}")
         else:
-            log.info(LogLine("accelerator attached", interface=interface.name, pid=pid, uid=uid))
+            log.info(LogLine("accelerator attached", interface=interface.name, pid=pid or None, uid=uid))
         finally:
             for descriptor in maps.values():
                 os.close(descriptor)

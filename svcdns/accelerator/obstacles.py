@@ -54,7 +54,7 @@ def explain(error: OSError, rights: Rights, release: str = platform.release()) -
     if error.errno == errno.ENOMEM:
         return "there is no memory for the shared replies: is the memory limit of the container too low?"
     if error.errno == errno.ENOSYS:
-        return "the kernel has no system call bpf(2)"
+        return "there is no system call bpf(2)" + (": does the seccomp profile forbid it?" if rights.seccomp else "")
     return f"bpf(2): {error.strerror}"
 
 

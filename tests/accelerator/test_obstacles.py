@@ -27,7 +27,8 @@ def rights(effective: int = BPF | NET_ADMIN, *, seccomp: bool = False, user_name
         (errno.EACCES, rights(), "security module or kernel lockdown"),
         (errno.EPERM, rights(SYS_ADMIN), "security module or kernel lockdown"),
         (errno.ENOMEM, rights(), "memory limit"),
-        (errno.ENOSYS, rights(), "no system call"),
+        (errno.ENOSYS, rights(), "no system call bpf(2)"),
+        (errno.ENOSYS, rights(seccomp=True), "seccomp profile"),
         (errno.EINVAL, rights(), "bpf(2): Invalid argument"),
     ],
 )

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,9 +25,10 @@ from bench.processes import cpu_seconds_since_start
 from svcdns import __version__
 from svcdns.cli.serve import COMMANDS
 from tests.support import certificates
-from tests.support.api_double import ApiDouble, endpoint_slice, namespace, service
+from tests.support.api_double import ApiDouble
 from tests.support.container import NAMESPACES, USER, fields, specification, why_not_possible, writable
-from tests.support.image import ROOT, Image, ImageBundle, built, why_no_build
+from tests.support.image import ROOT, Image, ImageBundle
+from tests.support.in_cluster import SERVICE_ACCOUNT, cluster, service_account
 from tests.support.server import Server, is_alive, until
 from tools import image as recipe
 
@@ -55,7 +55,6 @@ other.test:{port} {
     }
 }
 """
-SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 IMPORTS: Final = """
 import importlib, json, pkgutil, ssl, sys, sysconfig
 from pathlib import Path
@@ -79,20 +78,6 @@ found = {"imported": len(names), "failed": failed, "authorities": ssl.create_def
 print(json.dumps(found))
 """
 """Imports all modules of svcdns and all extension modules of the image."""
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Image]]:
-    """Returns two builds of the image."""
-    if reason := why_no_build():
-        pytest.skip(reason)
-    with built(tmp_path_factory.mktemp("debian")) as images:
-        yield images
-
-
-@pytest.fixture(scope="module")
-def image(images: list[Image]) -> Image:
-    return images[0]
 
 
 def test_the_image_is_small(image: Image) -> None:
@@ -198,28 +183,14 @@ def kubeconfig(folder: Path, server: str, token: str) -> Path:
     return path
 
 
-def cluster(address: str, token: str, tls: ssl.SSLContext) -> ApiDouble:
-    """Returns an API server with a Service `web` for clients with this token."""
-    meta = {"namespace": "default"}
-    double = ApiDouble(
-        [namespace("default"), service("web", address, 80, **meta), endpoint_slice("web-1", "web", "10.1.0.1", **meta)],
-        tls=tls,
-    )
-    double.token = token
-    return double
-
-
 @pytest.fixture(scope="module")
 def container(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageBundle]:
     """Runs the image with an in-cluster configuration and with a kubeconfig."""
     if reason := why_not_possible():
         pytest.skip(reason)
-    folder, account = tmp_path_factory.mktemp("bundle"), tmp_path_factory.mktemp("account")
-    for one in (folder, account):
-        one.chmod(0o755)
-    (account / "token").write_text("in-cluster")
-    (account / "namespace").write_text("kube-system")
-    (account / "ca.crt").write_bytes(certificates.authority().pem)
+    folder = tmp_path_factory.mktemp("bundle")
+    folder.chmod(0o755)
+    account = service_account(folder, "in-cluster")
     tls = certificates.server(certificates.pair(), folder)
     with cluster("10.96.0.1", "in-cluster", tls) as inside, cluster("10.97.0.1", "by-program", tls) as other:
         mounted = {account: SERVICE_ACCOUNT, kubeconfig(folder, other.url, "by-program"): "/etc/kubeconfig"}

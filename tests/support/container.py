@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +38,10 @@ def why_not_possible() -> str:
     return ""
 
 
-def seccomp(refused: int) -> dict[str, Any]:
+def seccomp(refused: int, more: Collection[str] = ()) -> dict[str, Any]:
     """Returns the seccomp profile RuntimeDefault in the format of the OCI runtime specification.
 
-    System calls that the profile does not name fail with the error number `refused`.
+    System calls that the profile does not name fail with the error number `refused`. The calls `more` are permitted.
     """
     profile = json.loads(PROFILE.read_text())
     machine = ARCHITECTURES[platform.machine()]
@@ -52,7 +52,10 @@ def seccomp(refused: int) -> dict[str, Any]:
             continue
         if not set(includes.get("caps", [])) <= set(CAPABILITIES) or set(excludes.get("caps", [])) & set(CAPABILITIES):
             continue
-        rules.append({key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key)})
+        copied = {key: rule[key] for key in ("action", "args", "errnoRet") if rule.get(key)}
+        rules.append({"names": [name for name in rule["names"] if name not in more], **copied})
+    if more:
+        rules.append({"names": list(more), "action": "SCMP_ACT_ALLOW"})
     return {"defaultAction": profile["defaultAction"], "defaultErrnoRet": refused, "syscalls": rules}
 
 
@@ -111,11 +114,24 @@ def specification(
     }
 
 
+def run_container(folder: Path, config: dict[str, Any], log_file: Path) -> subprocess.Popen[bytes]:
+    """Writes an OCI bundle into `folder`, and starts its container. The file `pid` then has the id of its PID 1."""
+    (folder / "config.json").write_text(json.dumps(config))
+    command = ["runc", f"--root={folder}/state", "run", f"--bundle={folder}", "--pid-file", str(folder / "pid")]
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            [*command, f"svcdns-{os.getpid()}-{next(_numbers)}"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
 class Bundle(Server):
     """A server that runc has started from the Python of this machine. The server uses the machine's network."""
 
     refused = errno.EPERM
-    name = ""
 
     @property
     def command_line(self) -> tuple[str, ...]:
@@ -129,21 +145,13 @@ class Bundle(Server):
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Writes an OCI bundle, and starts its container."""
+        return run_container(self.folder, self.configuration(), self.log_file)
+
+    def configuration(self) -> dict[str, Any]:
+        """Returns the OCI configuration of the container."""
         root, mounts = self.files()
         arguments = [*self.command_line, "-conf", "/etc/Corefile"]
-        (self.folder / "config.json").write_text(
-            json.dumps(specification(root, mounts, arguments, self.environ, self.refused))
-        )
-        self.name = f"svcdns-{os.getpid()}-{next(_numbers)}"
-        command = ["runc", f"--root={self.folder}/state", "run", f"--bundle={self.folder}"]
-        with self.log_file.open("wb") as log:
-            return subprocess.Popen(
-                [*command, "--pid-file", str(self.folder / "pid"), self.name],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return specification(root, mounts, arguments, self.environ, self.refused)
 
     def files(self) -> tuple[Path, list[dict[str, Any]]]:
         """Returns the folder that is the container's root, and the folders of the machine that it has in addition."""
