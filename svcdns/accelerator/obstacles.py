@@ -46,7 +46,9 @@ def read_rights(process: Path = Path("/proc/self")) -> Rights:
 
 
 def explain(error: OSError, rights: Rights, release: str = platform.release()) -> str:
-    """Returns the cause of an error of bpf(2). `release` is the version of the kernel."""
+    """Returns the cause of an error of bpf(2), or of a file. `release` is the version of the kernel."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     if error.errno in {errno.EPERM, errno.EACCES}:
         return _explain_refusal(rights)
     if error.errno == errno.EINVAL and _version(release) < _OLDEST:

@@ -36,6 +36,10 @@ def test_causes(number: int, having: Rights, text: str) -> None:
     assert text in explain(OSError(number, "Invalid argument"), having, "6.12.9-generic")
 
 
+def test_an_error_of_a_file_names_the_file() -> None:
+    assert explain(FileNotFoundError(errno.ENOENT, "No such file", "/sys/cpu"), rights()) == "/sys/cpu: No such file"
+
+
 @pytest.mark.parametrize(
     ("release", "is_old"), [("5.15.0-91", True), ("6.5.1", True), ("6.6.0", False), ("10.1", False)]
 )

@@ -213,6 +213,18 @@ def test_the_sidecar_permits_the_user_of_the_dns_container(tmp_path: Path, level
     assert pod["initContainers"][0]["command"] == ["svcdns", "accelerate", "--stay", "--uid", "1000660000"]
 
 
+def test_the_sidecar_can_have_a_seccomp_profile_of_its_own(tmp_path: Path) -> None:
+    profile = {"type": "Localhost", "localhostProfile": "bpf.json"}
+    sidecar = {"enabled": True, "securityContext": {"seccompProfile": profile}}
+    plain, changed = (
+        only(rendered(values, tmp_path), "Deployment")["spec"]["template"]["spec"]
+        for values in (VALUES["accelerator"], yaml.safe_dump({"svcdns": {"accelerator": sidecar}}))
+    )
+    wanted = plain["initContainers"][0]["securityContext"] | {"seccompProfile": profile}
+    assert changed["initContainers"][0]["securityContext"] == wanted
+    assert changed["securityContext"] == plain["securityContext"]
+
+
 def test_an_accelerator_on_the_network_of_the_node_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text("hostNetwork: true\nsvcdns: {accelerator: {enabled: true}}\n")

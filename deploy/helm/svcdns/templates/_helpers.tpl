@@ -194,15 +194,9 @@ occurs twice loses a port if the order or the names differ. */}}
   {{- $user := (.Values.securityContext).runAsUser | default (.Values.podSecurityContext).runAsUser | default 65532 }}
   command: [svcdns, accelerate, --stay, --uid, {{ $user | int64 | quote }}]
   resources: {{- toYaml .Values.svcdns.accelerator.resources | nindent 4 }}
-  securityContext:
-    allowPrivilegeEscalation: false
-    capabilities:
-      # the interpreter in the image has the file capability NET_BIND_SERVICE, and does not start without it
-      add: [BPF, NET_ADMIN, NET_BIND_SERVICE]
-      drop: [ALL]
-    readOnlyRootFilesystem: true
-    runAsNonRoot: false
-    runAsUser: 0
-    runAsGroup: 0
+  {{- /* the interpreter in the image has the file capability NET_BIND_SERVICE, and does not start without it */}}
+  {{- $capabilities := dict "add" (list "BPF" "NET_ADMIN" "NET_BIND_SERVICE") "drop" (list "ALL") }}
+  {{- $context := dict "allowPrivilegeEscalation" false "capabilities" $capabilities "readOnlyRootFilesystem" true "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 }}
+  securityContext: {{- toYaml (merge (dict) (default (dict) .Values.svcdns.accelerator.securityContext) $context) | nindent 4 }}
 {{- end -}}
 {{- end -}}
