@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.query import Client
@@ -46,6 +46,22 @@ class UpstreamReply(Protocol):
     def reply(self) -> Reply:
         """Returns the reply as records."""
         ...
+
+
+class CachedReply(NamedTuple):
+    """A simple reply from a cache, for a query on the fast path (forwarding without the plugin chain).
+
+    `packet` is the reply without an OPT record, with the letter case of the query that it answered. All its records get
+    the TTL `ttl`. The reply may be stored for `lifetime` seconds. The TTLs count down after `next_second` seconds, and
+    then once a second.
+    `increments` is what each use of the reply adds to the metrics.
+    """
+
+    packet: bytes
+    ttl: int
+    lifetime: float
+    next_second: float
+    increments: tuple[Increment, ...]
 
 
 class FastPathQuery(Protocol):
@@ -113,6 +129,10 @@ def _nothing(_server: str) -> tuple[Increment, ...]:
     return ()
 
 
+def _no_reply(_key: Key, _server: str) -> CachedReply | None:
+    return None
+
+
 def _no_changes() -> int:
     return 0
 
@@ -125,7 +145,7 @@ class FastPath:
     """
 
     __slots__ = (
-        "ask", "changes", "forwards", "increments", "is_shut", "keep", "knows", "largest", "passes", "shuffles", "zones",
+        "ask", "cached", "changes", "forwards", "increments", "is_shut", "keep", "knows", "largest", "passes", "shuffles", "zones",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -140,6 +160,11 @@ class FastPath:
         """
         self.knows: Callable[[Key], bool] = _never
         """Returns True if the cache has an entry for the key."""
+        self.cached: Callable[[Key, str], CachedReply | None] = _no_reply
+        """Returns the cache's reply for a key and the server label of a listener, or None.
+
+        Before it returns None, it removes an entry that has expired. If an entry remains, the chain must answer.
+        """
         self.passes: tuple[Passes, ...] = ()
         """The functions of the plugins that answer some names themselves."""
         self.changes: Callable[[], int] = _no_changes

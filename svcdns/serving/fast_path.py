@@ -2,7 +2,8 @@
 
 Only UDP queries of class IN for addresses of a name take it, with RD set and without EDNS options. All other queries go
 through the plugin chain. If the upstream's reply has more than addresses or a denial, the query also goes through the
-chain. Both ways give the same replies and the same metrics.
+chain. Both ways give the same replies and the same metrics. A simple reply that the plugin *cache* has is sent without
+an upstream (`cached_replies`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from svcdns.cluster.changes import Dependency
 from svcdns.plugin_api.fast_path import FastPath, Key, UpstreamReply
 from svcdns.plugin_api.query import Client
 from svcdns.plugin_api.reply import Increment, Reply, rcode_only
+from svcdns.serving.cached_replies import cached_reply
 from svcdns.serving.metrics import DURATIONS, HitCounter, Origin
 from svcdns.serving.responder import Responder
 from svcdns.wire.codes import AD, QR, RD, Class, Rcode, Type
@@ -50,8 +52,10 @@ _PASSED_SECOND: Final = 0x9F
 _AD: Final = 0x20
 
 
-def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | None:
-    """Returns a new exchange for a packet, or None if the packet must go through the plugin chain.
+def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPathExchange | FinishedReply | None:
+    """Returns a new exchange for a packet, or the reply from the cache.
+
+    Returns None if the packet must go through the plugin chain.
 
     Call it only for a responder that gives all clients the same replies, after a miss in its answer table. `started` is
     the time on `perf_counter` when the packet was read from its socket.
@@ -77,13 +81,26 @@ def try_fast_path(packet: bytes, responder: Responder, started: float) -> FastPa
     key = (name, rtype, _IN, dnssec_ok, False)
     dependencies: tuple[Dependency, ...] = ()
     try:
-        if fast_path.is_shut or fast_path.knows(key):
+        if fast_path.is_shut:
             return None
+        known = fast_path.knows(key)
         for passes in fast_path.passes:
             found = passes(name, rtype)
             if found is None:
                 return None
             dependencies += found
+        if known:
+            reply = fast_path.cached(key, responder.listener.server)
+            if reply is None:
+                if fast_path.knows(key):
+                    return None
+            elif dependencies or route.observers or route.taps or route.observes_packets:
+                return None
+            else:
+                wire = cached_reply(
+                    packet, key, edns, end, responder, route, reply, started, authentic=authentic or dnssec_ok
+                )
+                return FinishedReply(wire) if wire else None
     except Exception as error:  # noqa: BLE001 - a plugin's hook
         responder.recover("the fast path", error)
         return None
@@ -140,6 +157,16 @@ class Reader(Protocol):
     def queue_reply(self, sender: Sender, wire: bytes) -> None:
         """Queues a reply, which is sent together with other replies."""
         ...
+
+
+class FinishedReply(msgspec.Struct, eq=False):
+    """The reply to a query on the fast path that no upstream is needed for."""
+
+    _wire: bytes
+
+    def send(self, reader: Reader, sender: Sender) -> None:
+        """Sends the reply to `sender`."""
+        reader.queue_reply(sender, self._wire)
 
 
 class FastPathExchange(msgspec.Struct, eq=False):

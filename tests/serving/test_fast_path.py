@@ -64,7 +64,7 @@ QUERIES = {"one": query(), "AD": query(flags=dns.flags.AD), "EDNS": query(use_ed
 async def test_ttls_are_those_of_the_cache(respond: Respond, ttl: int) -> None:
     """Even the first reply has the TTLs that *cache* would set."""
     fast, slow = await both_ways(PLAIN, respond, query(), query(), query())
-    assert_same(fast, slow, 1)
+    assert_same(fast, slow, 1 if ttl > 8 else 2)  # the third query comes after eight seconds
     shown = [{int(line.split()[1]) for line in reply if " IN A " in line or " SOA " in line} for reply in fast.replies]
     assert shown[:2] == [{ttl}, {ttl - 4}]
 

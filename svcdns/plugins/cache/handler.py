@@ -18,7 +18,7 @@ from svcdns.log_line import LogLine
 from svcdns.plugin_api.cold_path import ColdPath
 from svcdns.plugin_api.contract import Following, Plugin, then
 from svcdns.plugin_api.environment import Environment
-from svcdns.plugin_api.fast_path import FastPath, Key
+from svcdns.plugin_api.fast_path import CachedReply, FastPath, Key
 from svcdns.plugin_api.query import Answer, Query
 from svcdns.plugin_api.reply import UNTIL_CHANGED, Increment, Reply
 from svcdns.plugin_api.settings import Settings
@@ -109,6 +109,7 @@ class Cache(Plugin):
         fast_path.knows, fast_path.keep = self._replies.has, self._replies.store_simple
         fast_path.changes = lambda: self._replies.changes
         fast_path.increments = self._increments_of_a_miss
+        fast_path.cached = self._cached
         return True
 
     def join_cold_path(self, cold_path: ColdPath) -> bool:
@@ -129,6 +130,28 @@ class Cache(Plugin):
         return within_any(zone, self._zones) and not any(
             other != zone and names.is_within(other, zone) for other in others
         )
+
+    def _cached(self, key: Key, server: str) -> CachedReply | None:
+        """Returns the stored reply for the fast path, with the TTLs that `_hit` would set.
+
+        Returns None, and removes the entry, if it has expired. Also returns None if `handle` must answer.
+        """
+        now = self._clock()
+        found = self._replies.find(key, now)
+        if found is None:
+            return None
+        which, entry = found
+        remaining = entry.remaining(now)
+        if remaining <= 0 or not isinstance(entry.content, bytes) or entry.packet_dependencies:
+            return None
+        if self._options.prefetch.amount:
+            return None
+        cells, elapsed = self._cells_of(server), now - entry.stored
+        fraction = elapsed - int(elapsed)
+        increments = ((cells.requests, 1.0), (cells.hits[which], 1.0))
+        if self._options.keepttl:
+            return CachedReply(entry.content, entry.lifetime, remaining - fraction, UNTIL_CHANGED, increments)
+        return CachedReply(entry.content, remaining, remaining - fraction, 1.0 - fraction, increments)
 
     def _increments_of_a_miss(self, server: str) -> tuple[Increment, ...]:
         cells = self._cells_of(server)
