@@ -15,7 +15,7 @@ import pytest
 
 from svcdns.accelerator import client, memory, mirror
 from svcdns.accelerator.client import GREETING_TIMEOUT, LONG_RETRY, RETRY
-from svcdns.accelerator.memory import REST
+from svcdns.accelerator.memory import LAST_REPLIES, REST
 from svcdns.accelerator.mirrors import Mirrors
 from svcdns.accelerator.owner import Accelerator
 from svcdns.accelerator.protocol import Greeting
@@ -199,6 +199,34 @@ async def test_a_reload(world: Accelerated) -> None:
     await world.store()
     await world.second()
     assert world.kernel() == []
+
+
+ADDED = {
+    "acl": COREFILE.replace("prometheus", "acl {{\n        block net 203.0.113.0/24\n    }}"),
+    "view": COREFILE.replace("prometheus", "view never {{\n        expr false\n    }}") + COREFILE,
+    "another block": COREFILE + "svc.cluster.local {{\n    bind 127.0.0.1\n    whoami\n}}\n",
+}
+
+
+@pytest.mark.parametrize("added", ADDED)
+async def test_a_reload_that_adds_clients_or_zones(world: Accelerated, added: str) -> None:
+    """Replies that depend on the client now, and names of another block, are not answered from the old replies."""
+    await world.connect(world.helper())
+    await world.store()
+    assert world.kernel() == ["5 10.96.0.1"]
+    world.corefile = ADDED[added]
+    await world.configure(2)
+    await world.feed(Swap(2))
+    assert world.kernel() == []
+    await world.store()
+    await world.second()
+    assert world.kernel() == []
+    world.corefile = COREFILE
+    await world.configure(3)
+    await world.feed(Swap(3))
+    world.passed += LAST_REPLIES
+    world.heartbeat()
+    assert await world.store() == world.kernel() == ["5 10.96.0.1"]
 
 
 async def test_the_helper_dies(world: Accelerated, caplog: pytest.LogCaptureFixture) -> None:
