@@ -183,9 +183,12 @@ INLINE struct small *find_slot(struct work *work, const int is_large)
 /* Writes a denial's header and the octets after the question into the packet. The packet keeps its question. */
 INLINE long store_denial(struct __sk_buff *skb, struct work *work, struct small *slot, __u32 reply_at)
 {
-	__u32 length = work->reply_len - NAME_AT;
+	__u32 length;
 
-	if (length < 1 || length > SMALL - NAME_AT || bpf_skb_store_bytes(skb, reply_at, slot->reply, NAME_AT, 0))
+	if (bpf_skb_store_bytes(skb, reply_at, slot->reply, NAME_AT, 0))
+		return -1;
+	length = work->reply_len - NAME_AT; /* not kept on the stack during a call: see `is_outside` */
+	if (is_outside(length, KEY_MIN - NAME_AT, SMALL - NAME_AT))
 		return -1;
 	return bpf_skb_store_bytes(skb, reply_at + work->question_end, slot->reply + NAME_AT, length, 0);
 }
@@ -224,7 +227,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	}
 	work->sum = slot->head.reply_sum + (__u16)~slot->head.key_sum;
 	length = slot->head.reply_len;
-	if (((work->first_serial | work->serial) & 1) || length < KEY_MIN || length > (is_large ? LARGE : SMALL))
+	if (((work->first_serial | work->serial) & 1) || is_outside(length, KEY_MIN, is_large ? LARGE : SMALL))
 		COUNT(unknown);
 	work->reply_len = length;
 	work->payload_len = is_denial ? length + work->question_end - NAME_AT : length;
@@ -232,7 +235,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		COUNT(failed);
 	/* From here on the packet is answered or dropped: its octets change. */
 	length = work->reply_len;
-	if (length < KEY_MIN || length > (is_large ? LARGE : SMALL))
+	if (is_outside(length, KEY_MIN, is_large ? LARGE : SMALL))
 		return TC_ACT_SHOT;
 	error = is_denial ? store_denial(skb, work, slot, reply_at)
 			  : bpf_skb_store_bytes(skb, reply_at, slot->reply, length, 0);
@@ -308,7 +311,7 @@ INLINE __u32 find_denial(struct __sk_buff *skb, struct work *work, __u64 seed, _
 	for (i = 2; i < KEY_MAX / 8; i++)
 		work->key[i] = 0;
 	length -= at;
-	if (length < 1 || length > KEY_MAX - NAME_AT - 1 ||
+	if (is_outside(length, KEY_MIN - NAME_AT, KEY_MAX - NAME_AT - 1) ||
 	    bpf_skb_load_bytes(skb, payload_at + at, (void *)here(work)->key + NAME_AT + 1, length))
 		return 0;
 	return find_word(work, seed);
@@ -346,16 +349,18 @@ INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, c
 {
 	const __u32 payload_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
 				 sizeof(struct udphdr) + 2;
-	__u32 depth, at, word = 0;
+	__u32 depth, at, end_at, word = 0;
 	__u64 end;
 
 	if (!state->denial_depths)
 		COUNT(unknown);
 	at = work->length - ((work->key[1] >> 8 & 0xff) == 1 ? OPT_SIZE : 0); /* the last octet of ARCOUNT */
-	if (at < NAME_AT + 5 + sizeof(end) || at > KEY_MAX)
+	if (is_outside(at, NAME_AT + 5 + sizeof(end), KEY_MAX))
 		COUNT(unknown);
 	work->question_end = at;
-	end = *(volatile __u64 *)((void *)here(work)->key + at - 4 - sizeof(end)) | CASE;
+	end_at = at - 4 - sizeof(end);
+	settle(end_at);
+	end = *(volatile __u64 *)((void *)here(work)->key + end_at) | CASE;
 	if (end != state->denial_ends[0] && end != state->denial_ends[1] && end != state->denial_ends[2] &&
 	    end != state->denial_ends[3])
 		COUNT(unknown);
@@ -373,6 +378,7 @@ INLINE int deny(struct __sk_buff *skb, struct state *state, struct work *work, c
 		at = here(work)->starts[(work->labels - depth) & 15];
 		word = find_denial(skb, work, state->seed, payload_at, at);
 		if (word) {
+			at = here(work)->starts[(work->labels - depth) & 15]; /* read again: not kept on the stack */
 			work->length += 1 - (at - NAME_AT);
 			break;
 		}
@@ -405,7 +411,7 @@ INLINE int answer(struct __sk_buff *skb, struct state *state, __u64 found, const
 #pragma unroll
 	for (i = 0; i < KEY_MAX / 8; i++)
 		work->key[i] = 0;
-	if (length < KEY_MIN || length > KEY_MAX ||
+	if (is_outside(length, KEY_MIN, KEY_MAX) ||
 	    bpf_skb_load_bytes(skb, udp_at + sizeof(*udp) + 2, work->key, length))
 		COUNT(unknown);
 	word = find_word(work, state->seed);

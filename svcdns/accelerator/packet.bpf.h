@@ -25,6 +25,21 @@
 #define here(pointer) ({ typeof(pointer) same_pointer = (pointer); asm volatile("" : "+r"(same_pointer)); same_pointer; })
 #define PASS_ON ({ int verdict; asm volatile("%0 = -1" : "=r"(verdict)); verdict; }) /* TC_ACT_UNSPEC: to the sockets */
 
+/* The verifier of kernels before 6.17 needs the next two macros. A process without CAP_PERFMON must also follow the rules
+ * for memory where a CPU computes by speculation, for instance with `pointer + 0` instead of `pointer + variable`. And
+ * the range of a variable is known only in the register that was compared, so a variable is not kept on the stack
+ * between its comparison and its use. Kernels before 6.8 learn nothing from a comparison with 0.
+ */
+
+/* Keeps the compiler from moving a constant from the computation of `variable` to the address that is made with it. */
+#define settle(variable) asm volatile("" : "+w"(variable))
+
+/* True if `variable` is less than `low` or greater than `high`: two comparisons, where the compiler would make one, of
+ * `variable - low` in another register. `low` is at least 2.
+ */
+#define is_outside(variable, low, high)                                                                                \
+	((variable) > (high) || ({ asm volatile("" : : "w"(variable)); (variable) < (low); }))
+
 #define PLACES 16
 #define DENIAL_ENDS 4
 #define DENIAL_LABELS 1024
