@@ -27,7 +27,7 @@ from svcdns.accelerator import bpf
 from svcdns.accelerator.elf import Program, read_program
 from svcdns.accelerator.interface import Interface, pod_interface
 from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, program_shapes
-from svcdns.accelerator.obstacles import explain, read_rights
+from svcdns.accelerator.obstacles import explain, explain_rejection, read_rights
 from svcdns.accelerator.protocol import (
     IMAGE_UID,
     REPLACED,
@@ -95,6 +95,8 @@ class Attachment:
         try:
             interface = pod_interface(self._wanted)
             return interface, self._renew(interface, read_program(_object(), SECTION))
+        except bpf.Rejected as error:
+            raise AcceleratorError(explain_rejection(error)) from error
         except OSError as error:
             raise AcceleratorError(explain(error, read_rights())) from error
 

@@ -51,13 +51,26 @@ def explain(error: OSError, rights: Rights, release: str = platform.release()) -
         return f"{error.filename}: {error.strerror}"
     if error.errno in {errno.EPERM, errno.EACCES}:
         return _explain_refusal(rights)
-    if error.errno == errno.EINVAL and _version(release) < _OLDEST:
-        return f"Linux {release} is too old: the accelerator needs version {_OLDEST[0]}.{_OLDEST[1]} or newer"
+    if error.errno == errno.EINVAL and (text := too_old(release)):
+        return text
     if error.errno == errno.ENOMEM:
         return "there is no memory for the shared replies: is the memory limit of the container too low?"
     if error.errno == errno.ENOSYS:
         return "there is no system call bpf(2)" + (": does the seccomp profile forbid it?" if rights.seccomp else "")
     return f"bpf(2): {error.strerror}"
+
+
+def too_old(release: str = platform.release()) -> str:
+    """Returns a text if a kernel with this version has no tcx, and an empty text otherwise."""
+    if _version(release) >= _OLDEST:
+        return ""
+    return f"Linux {release} is too old: the accelerator needs version {_OLDEST[0]}.{_OLDEST[1]} or newer"
+
+
+def explain_rejection(error: Exception, release: str = platform.release()) -> str:
+    """Returns the cause of an error of the verifier, which may not know what a program for newer kernels does."""
+    text = too_old(release)
+    return f"{text} ({error})" if text else str(error)
 
 
 def _explain_refusal(rights: Rights) -> str:

@@ -28,6 +28,8 @@ class _Stopped(BaseException):
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the end
     raise _Stopped
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from svcdns.accelerator import elf, layout
 from svcdns.accelerator.elf import MalformedObject, Program, read_program
 
 OBJECT = Path(elf.__file__).with_name("answers.bpf.o").read_bytes()
+LOAD, STORES, JUMPS, REGISTER, STACK = 1, (2, 3), (5, 6), 8, 10
+UNSIGNED = (2, 3, 10, 11)
+"""The comparisons of unsigned numbers, which are the upper half of the operation code."""
 MAPS = {name: number for number, name in enumerate(layout.program_shapes(1, 1, 1), 1000)}
 
 
@@ -23,6 +28,20 @@ def test_the_program_refers_to_each_map() -> None:
     for at, name in program.references:
         assert linked[at + 1] >> 4 == 1  # BPF_PSEUDO_MAP_FD
         assert int.from_bytes(linked[at + 4 : at + 8], "little") == MAPS[name]
+
+
+def test_the_verifier_of_older_kernels_accepts_the_program() -> None:
+    """Checks two rules of the verifier before Linux 6.17, for a process without CAP_PERFMON: see packet.bpf.h."""
+    assert not list(_broken_rules(read_program(OBJECT, "tcx").instructions))
+
+
+def _broken_rules(code: bytes) -> Iterator[str]:
+    for number, (operation, registers, offset, value) in enumerate(struct.iter_unpack("<BBhi", code)):
+        kind, base = operation & 7, registers >> 4 if operation & 7 == LOAD else registers & 15
+        if kind in (LOAD, *STORES) and base != STACK and offset < 0:
+            yield f"{number}: an access before the address that a variable was added to"
+        if kind in JUMPS and not operation & REGISTER and operation >> 4 in UNSIGNED and value < 0:
+            yield f"{number}: one comparison for a range, of another register"
 
 
 def test_a_map_that_is_not_there() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svcdns.accelerator.obstacles import Rights, explain, read_rights
+from svcdns.accelerator.obstacles import Rights, explain, explain_rejection, read_rights
 
 BPF, NET_ADMIN, SYS_ADMIN = 1 << 39, 1 << 12, 1 << 21
 
@@ -45,6 +45,9 @@ def test_an_error_of_a_file_names_the_file() -> None:
 )
 def test_old_kernels(release: str, is_old: bool) -> None:
     assert ("is too old" in explain(OSError(errno.EINVAL, "Invalid argument"), rights(), release)) is is_old
+    rejection = explain_rejection(OSError("the kernel rejects the program: R2 is invalid"), release)
+    assert "the kernel rejects the program: R2 is invalid" in rejection
+    assert rejection.startswith(f"Linux {release} is too old: ") is is_old
 
 
 def test_rights_are_read_from_proc(tmp_path: Path) -> None:
