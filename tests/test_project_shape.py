@@ -99,6 +99,8 @@ TESTED_BY = {
     "svcdns.cli.offline_server": "tests/cli/test_query.py",
     "svcdns.cli.types": "tests/cli/test_query.py",
     "svcdns.inspection.offline": "tests/inspection/test_explanation.py",
+    "svcdns.inspection.cluster_objects": "tests/inspection/test_explanation.py",
+    "svcdns.inspection.cluster_reasons": "tests/inspection/test_explanation.py",
     "svcdns.inspection.reasons": "tests/inspection/test_explanation.py",
     "svcdns.cli.top_lists": "tests/cli/test_top_text.py",
     "svcdns.cli.errors": "tests/cli/test_check.py",

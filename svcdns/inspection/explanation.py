@@ -11,9 +11,10 @@ from svcdns.cluster.index import Index
 from svcdns.control.cache_pages import CachedReply
 from svcdns.control.status import Cluster as ClusterStatus
 from svcdns.control.status import Upstream
+from svcdns.inspection.cluster_objects import Cluster, Reason, has_data
 from svcdns.inspection.offline import CLIENT, OfflineServer, Trace
 from svcdns.inspection.reading import Reading
-from svcdns.inspection.reasons import Cluster, Reason, has_data, reason
+from svcdns.inspection.reasons import reason
 from svcdns.plugin_api.query import Client
 from svcdns.plugins.kubernetes.options import Options as KubernetesOptions
 from svcdns.wire import names

@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 from svcdns import plugins
 from svcdns.chain.build import Chains, build
 from svcdns.chain.link import link
-from svcdns.chain.routing import Route
+from svcdns.chain.routing import Listener, Route
 from svcdns.cluster.changes import Dependency
 from svcdns.cluster.index import Index
 from svcdns.cluster.watch_options import WatchOptions, encode_watch
@@ -31,7 +31,8 @@ from svcdns.plugin_api.hooks import HookCaller
 from svcdns.plugin_api.query import Answer, Client, Query
 from svcdns.plugin_api.reply import Reply
 from svcdns.telemetry.counters import Counters
-from svcdns.wire.codes import RD, Class
+from svcdns.upstream.server import Server
+from svcdns.wire.codes import RD, Class, Rcode
 from svcdns.wire.record import Edns
 
 CLIENT: Final = Client("127.0.0.1", 40000, "127.0.0.1", 53, "udp")
@@ -53,6 +54,22 @@ class Step:
 
 
 @dataclass(slots=True)
+class SelfQuery:
+    """A query that a plugin sent to this server, with the server block that answers it, as in `Trace`.
+
+    `first_step` is the number of the first step of the trace that can belong to this query.
+    """
+
+    name: bytes
+    rtype: int
+    depth: int
+    zone: str
+    block: int
+    first_step: int
+    reply: Reply | None = None
+
+
+@dataclass(slots=True)
 class Trace:
     """The plugins that one query reached.
 
@@ -68,6 +85,15 @@ class Trace:
     steps: list[Step] = field(default_factory=list)
     reply: Reply = field(default_factory=Reply)
     error: str = ""
+    self_queries: list[SelfQuery] = field(default_factory=list)
+    """The queries that plugins sent to this server, in their order."""
+
+    def of_self_query(self, asked: SelfQuery) -> Trace:
+        """Returns the trace of a self-query, with depth 0 for the plugins that the self-query reached."""
+        steps = [replace(one, depth=one.depth - asked.depth) for one in self.steps[asked.first_step :]]
+        own = [one for one in steps if one.depth >= 0]
+        reply = asked.reply or Reply(rcode=Rcode.SERVFAIL)
+        return Trace(asked.name, asked.rtype, self.client, asked.zone, asked.block, own, reply, reply.error)
 
     @property
     def maker(self) -> str:
@@ -97,6 +123,7 @@ class OfflineServer:
         self.chains: Chains = build(
             reading.plans, reading.hosts, plugins.load, self._environment, HookCaller(self._counters), self._join
         )
+        self._ask_server = {one.server: partial(self._asked, one) for one in self.chains.listeners.values()}
 
     def index(self, options: WatchOptions) -> Index:
         """Returns the index for watch options."""
@@ -107,8 +134,11 @@ class OfflineServer:
         self.chains.start()
 
     def stop(self) -> None:
-        """Stops the plugins."""
+        """Stops the plugins, and closes the sockets to upstreams."""
         self.chains.stop()
+        for kept in self._kept.values():
+            if isinstance(kept, Server):
+                kept.stop()
 
     async def ask(self, name: bytes, rtype: int, client: Client = CLIENT, *, port: int = 0) -> Trace:
         """Answers a query (wire name, type), and returns its trace.
@@ -123,7 +153,16 @@ class OfflineServer:
         key = name.lower()
         listener = next((one for one in listeners if one.find(key, rtype) is not None), listeners[0])
         query = Query(
-            name, key, rtype, Class.IN, RD, Edns(_SIZE), client, listener.ask, size=_SIZE, listener=listener.server
+            name,
+            key,
+            rtype,
+            Class.IN,
+            RD,
+            Edns(_SIZE),
+            client,
+            listener.ask,
+            size=_SIZE,
+            listener=listener.server,
         )
         route = listener.route(query)
         if route.entry is not None:
@@ -154,18 +193,13 @@ class OfflineServer:
             trace = _traced.get()
             if trace is not None:
                 trace.steps.append(step)
+                query.ask_server = self._ask_server[query.listener]
 
             def note(reply: Reply) -> Reply:
                 step.reply = reply
                 return reply
 
-            answer = linked(query)
-            if isinstance(answer, Reply):
-                return note(answer)
-            if isinstance(answer, Deferred):
-                answer.then(note)
-                return answer
-            return _noted(answer, note)
+            return _with(linked(query), note)
 
         return handle
 
@@ -197,7 +231,30 @@ class OfflineServer:
         )
 
     def _ask(self, where: tuple[str, int, str], query: Query) -> Answer:
-        return self.chains.listeners[where].ask(query)
+        return self._asked(self.chains.listeners[where], query)
+
+    def _asked(self, listener: Listener, query: Query) -> Answer:
+        """Answers a self-query as a server does, and records it."""
+        trace = _traced.get()
+        if trace is None:
+            return listener.ask(query)
+        route = listener.route(query)
+        is_served = route.entry is not None
+        asked = SelfQuery(
+            query.name,
+            query.rtype,
+            query.depth,
+            route.zone_text if is_served else "",
+            self._block_of(route, listener.port) if is_served else -1,
+            len(trace.steps),
+        )
+        trace.self_queries.append(asked)
+
+        def note(reply: Reply) -> Reply:
+            asked.reply = reply
+            return reply
+
+        return _with(listener.ask(query), note)
 
     def _own_zones(self) -> tuple[bytes, ...]:
         return self.chains.own_zones()
@@ -210,6 +267,16 @@ class OfflineServer:
     def _invalidate(self, dependencies: tuple[Dependency, ...]) -> None:
         for handler in self.chains.handlers:
             handler.invalidate(set(dependencies))
+
+
+def _with(answer: Answer, note: Callable[[Reply], Reply]) -> Answer:
+    """Returns the answer. `note` gets its reply when it arrives."""
+    if isinstance(answer, Reply):
+        return note(answer)
+    if isinstance(answer, Deferred):
+        answer.then(note)
+        return answer
+    return _noted(answer, note)
 
 
 async def _noted(answer: Awaitable[Reply], note: Callable[[Reply], Reply]) -> Reply:

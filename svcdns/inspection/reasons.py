@@ -1,54 +1,27 @@
-"""Explains in one sentence why a query has its answer, and finds existing names that are similar."""
+"""Explains in one sentence why a query has its answer."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from svcdns.chain.plan import BlockPlan
-from svcdns.cluster.changes import Kind
-from svcdns.cluster.index import Index
-from svcdns.cluster.objects import Port, Service
 from svcdns.corefile.blocks import Directive, Position
+from svcdns.inspection.cluster_objects import Cluster, Reason
+from svcdns.inspection.cluster_reasons import of_cluster, of_fallthrough
 from svcdns.inspection.offline import Step, Trace
 from svcdns.inspection.reading import Reading
 from svcdns.plugin_api.networks import packed
 from svcdns.plugin_api.query import Query
 from svcdns.plugins.acl import Options as AclOptions
 from svcdns.plugins.acl import Rule as AclRule
-from svcdns.plugins.kubernetes.options import Options as KubernetesOptions
-from svcdns.plugins.kubernetes.qname import ClusterName, NoSuchNameError
-from svcdns.plugins.kubernetes.qname import parse as parse_cluster_name
 from svcdns.plugins.rewrite.options import Options as RewriteOptions
 from svcdns.plugins.rewrite.query_rules import QueryDraft
 from svcdns.wire import names
-from svcdns.wire.codes import ExtendedError, Rcode, Type, rcode_text, type_text
-from svcdns.wire.record import Record
+from svcdns.wire.codes import ExtendedError, Rcode, rcode_text, type_text
 
-NEAR: Final = 3
-"""The most names that are proposed."""
-_ALIASES: Final = 12
-_LIKE: Final = 0.6
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The `kubernetes` directive of a query's server block: its options and the index of its cluster."""
-
-    options: KubernetesOptions
-    index: Index
-
-
-@dataclass(slots=True)
-class Reason:
-    """The reason for an answer. `objects` has lines about the objects of the cluster that led to the answer."""
-
-    cause: str
-    near: tuple[str, ...] = ()
-    objects: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+_END: Final = "no next plugin found"
+"""The end of the error text of a reply if the last plugin of a chain passes the query on."""
 
 
 def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
@@ -61,7 +34,7 @@ def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
         zones = dict.fromkeys(key.zone for plan in reading.plans for key in plan.keys)
         return Reason(f"no server block serves {name}, so it is REFUSED; the blocks serve {' '.join(zones)}")
     plan = reading.plans[trace.block]
-    found = _of_maker(trace, plan, cluster)
+    found = _of_maker(trace, plan, cluster, lambda: _of_target(trace, reading, cluster))
     found.cause += _block_by_view(trace, reading)
     found.notes += _rewrites(trace, plan)
     if trace.reply.extended == ExtendedError.STALE_ANSWER:
@@ -84,26 +57,78 @@ def _at(position: Position) -> str:
     return f"{position.file}:{position.line}"
 
 
-def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None) -> Reason:
-    reply, last = trace.reply, [step for step in trace.steps if step.depth == 0][-1:]
-    if not last:
+def _of_target(trace: Trace, reading: Reading, cluster: Cluster | None) -> str:
+    """Returns the reason for the reply to the query that `kubernetes` sent for the target of an ExternalName.
+
+    The text is empty if there was no such query.
+    """
+    asked = next((one for one in reversed(trace.self_queries) if one.depth == 1), None)
+    if asked is None:
+        return ""
+    return reason(trace.of_self_query(asked), reading, cluster if asked.block == trace.block else None).cause
+
+
+def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None, target: Callable[[], str]) -> Reason:
+    own = [step for step in trace.steps if step.depth == 0]
+    if not own:
         return Reason("the server block has no plugin that answers")
-    step = last[0]
+    step = own[-1]
     changed = _renamed(trace)
     prefix = "" if changed is None else f"{_rewritten(trace, plan, changed)}, and "
+    passed = _passed_on(own, plan, cluster)
+    if passed is None and step.plugin == "kubernetes" and cluster is not None and not trace.error.endswith(_END):
+        found = of_cluster(step, cluster, target, _is_known(trace))
+    else:
+        cause = _of_plugin(trace, plan, step)
+        found = Reason(cause) if passed is None else passed
+        if passed is not None:
+            found.cause = f"{passed.cause}; {cause}"
+    found.cause = prefix + found.cause
+    return found
+
+
+def _passed_on(own: list[Step], plan: BlockPlan, cluster: Cluster | None) -> Reason | None:
+    """Returns the reason why `kubernetes` passes a name of its zones on; None if it does not."""
+    at = next((number for number, step in enumerate(own) if step.plugin == "kubernetes"), None)
+    if at is None or cluster is None or (own[at:][1:] == [] and not _ends(own[at])):
+        return None
+    found = of_fallthrough(own[at], cluster)
+    if found is not None:
+        lines = [
+            line
+            for directive in plan.block("kubernetes").directives
+            for line in directive.body or ()
+            if line.name.text == "fallthrough"
+        ]
+        where = f" ({_at(lines[0].position)})" if lines else ""
+        found.cause += f", and 'fallthrough'{where} passes the query on"
+    return found
+
+
+def _ends(step: Step) -> bool:
+    return step.reply is not None and step.reply.error.endswith(_END)
+
+
+def _is_known(trace: Trace) -> bool:
+    """Returns True if the target of an ExternalName exists without records, or does not exist."""
+    reply = next((one.reply for one in reversed(trace.self_queries) if one.depth == 1), None)
+    return reply is not None and not reply.dropped and reply.rcode in (Rcode.NOERROR, Rcode.NXDOMAIN)
+
+
+def _of_plugin(trace: Trace, plan: BlockPlan, step: Step) -> str:
+    """Returns the reason for a reply that the plugin of `step` made, or that is missing because it made none."""
+    reply, where = trace.reply, _place(plan, step.plugin)
     if step.plugin == "acl":
-        return Reason(prefix + _acl(trace, plan, step))
-    if step.plugin == "kubernetes" and cluster is not None:
-        found = _kubernetes(step, cluster)
-        found.cause = prefix + found.cause
-        return found
+        return _acl(trace, plan, step)
+    if trace.error.endswith(_END):
+        name = names.to_text(step.name)
+        return f"{name} is SERVFAIL, because '{step.plugin}'{where} does not answer it and no plugin follows"
     if step.plugin in ("forward", "cache", "grpc"):
-        return Reason(prefix + _forwarded(trace, plan, step))
-    where = _place(plan, step.plugin)
+        return _forwarded(trace, plan, step)
     outcome = _outcome(reply.rcode, len(reply.answer), type_text(step.rtype))
     if trace.error and not reply.has_message:
-        return Reason(f"{prefix}{outcome} by '{step.plugin}'{where}: {trace.error}")
-    return Reason(f"{prefix}{outcome} by '{step.plugin}'{where}")
+        return f"{outcome} by '{step.plugin}'{where}: {trace.error}"
+    return f"{outcome} by '{step.plugin}'{where}"
 
 
 def _outcome(rcode: int, records: int, rtype: str) -> str:
@@ -220,217 +245,3 @@ def _forwarded(trace: Trace, plan: BlockPlan, step: Step) -> str:
         return f"no upstream of 'forward'{line} answered for {name}: {why}{others}"
     outcome = _outcome(trace.reply.rcode, len(trace.reply.answer), type_text(step.rtype))
     return f"{outcome} by '{step.plugin}'{_place(plan, step.plugin)}"
-
-
-# -- kubernetes
-
-
-def _kubernetes(step: Step, cluster: Cluster) -> Reason:
-    zone = _zone(step.name, cluster.options)
-    reply = step.reply
-    name = names.to_text(step.name)
-    if reply is not None and reply.rcode == Rcode.SERVFAIL:
-        if not cluster.index.synced:
-            return Reason("the objects of the cluster are not known yet, so cluster names are SERVFAIL")
-        loop = _alias_loop(step.name, cluster)
-        if loop:
-            return loop
-        return Reason(f"{name} is SERVFAIL: its ExternalName could not be resolved")
-    if zone.endswith(("in-addr.arpa.", "ip6.arpa.")):
-        return _reverse(step, name)
-    below = step.name[: len(step.name) - len(names.from_text(zone))] + b"\0"
-    labels = [label.decode("latin-1").lower() for label in names.labels_of(below)]
-    try:
-        parsed = parse_cluster_name(
-            labels, multicluster=zone in cluster.options.multicluster, zonal=cluster.options.zonal
-        )
-    except NoSuchNameError:
-        return _no_form(name, labels, zone, cluster)
-    loop = _alias_loop(step.name, cluster)
-    if loop is not None and (reply is None or not any(record.rtype == step.rtype for record in reply.answer)):
-        return loop
-    if reply is not None and reply.rcode == Rcode.NOERROR:
-        return _exists(step, name, parsed, cluster)
-    return _nonexistent(name, parsed, zone, cluster)
-
-
-def _zone(name: bytes, options: KubernetesOptions) -> str:
-    zones = sorted(options.zones, key=len, reverse=True)
-    return next((zone for zone in zones if names.is_within(name.lower(), names.from_text(zone).lower())), ".")
-
-
-def _reverse(step: Step, name: str) -> Reason:
-    if step.reply is None or not step.reply.answer:
-        return Reason(f"{name} is the address of no Service and of no named endpoint")
-    owners = dict.fromkeys(
-        _owner(names.to_text(record.rdata)) for record in step.reply.answer if record.rtype == Type.PTR
-    )
-    return Reason(f"{name} is the address of {' and '.join(owners) or 'a Service or endpoint'}")
-
-
-def _owner(target: str) -> str:
-    """Returns the words for the object that a PTR record's target names: `NAME.NAMESPACE.svc.ZONE`, or one below it."""
-    labels = target.split(".")
-    at = labels.index("svc") if "svc" in labels else 0
-    if at == 2:
-        return f"Service {labels[1]}/{labels[0]}"
-    return f"an endpoint of Service {labels[2]}/{labels[1]}" if at == 3 else target
-
-
-def _no_form(name: str, labels: list[str], zone: str, cluster: Cluster) -> Reason:
-    near = _near(".".join(labels[:2]), cluster, zone)
-    if labels[-1:] not in (["svc"], ["pod"]):
-        inner = labels[:-1] if "svc" not in labels else labels
-        hint = f"{'.'.join(inner[:2])}.svc.{zone}" if len(labels) > 1 else ""
-        text = f"{name} has no 'svc' before the zone {zone}, so it is no name of a Service"
-        return Reason(text, near or ((hint,) if hint else ()))
-    return Reason(f"{name} has more labels than a name of a Service, port or endpoint has", near)
-
-
-def _exists(step: Step, name: str, parsed: ClusterName, cluster: Cluster) -> Reason:
-    if parsed.subtree == "pod":
-        return Reason(f"{name} is the name of a Pod's address; 'pods {cluster.options.pods}' answers it")
-    service = cluster.index.service(parsed.namespace, parsed.service) if parsed.service else None
-    if service is None:
-        return Reason(f"{name} exists, but is no Service: it has no records of type {type_text(step.rtype)}")
-    objects = _objects(service, cluster)
-    what = f"Service {service.namespace}/{service.name}"
-    if step.reply is not None and not step.reply.answer:
-        have = "IPv6" if any(":" in one for one in service.cluster_ips) else "IPv4"
-        text = f"{what} exists, but has no {type_text(step.rtype)} records"
-        if step.rtype in (Type.A, Type.AAAA):
-            text += f"; its addresses are {have} addresses"
-        return Reason(text, (), objects)
-    if service.external_name is not None:
-        text = f"{what} is an ExternalName for {service.external_name}"
-        if step.reply is not None and not has_data(step.reply.answer, step.rtype):
-            text += f", which has no {type_text(step.rtype)} records"
-        return Reason(text, (), objects)
-    if service.headless:
-        return Reason(f"{what} is headless: the records are those of its ready endpoints", (), objects)
-    found = Reason(f"{what} has the ClusterIP {' and '.join(service.cluster_ips)}", (), objects)
-    slices = cluster.index.slices(parsed.namespace, parsed.service)
-    if not any(one.endpoints for one in slices) and cluster.options.watch.endpoint_slices:
-        found.notes.append("the Service has no ready endpoint, so connections to its address fail")
-    return found
-
-
-def has_data(records: Iterable[Record], rtype: int) -> bool:
-    """Returns True if the records of an answer are more than a chain of CNAME records, or if CNAME was queried."""
-    return any(record.rtype != Type.CNAME or rtype in (Type.CNAME, Type.ANY) for record in records)
-
-
-def _nonexistent(name: str, parsed: ClusterName, zone: str, cluster: Cluster) -> Reason:
-    index, options = cluster.index, cluster.options
-    if parsed.subtree == "pod":
-        if options.pods == "disabled":
-            return Reason(f"{name} is a name of a Pod's address, and 'pods disabled' is set")
-        return Reason(f"{name}: no Pod with this address is in namespace '{parsed.namespace}'")
-    if not index.has_namespace(parsed.namespace):
-        namespaces = sorted({namespace for _, namespace in _keys(cluster, Kind.NAMESPACE)})
-        near = difflib.get_close_matches(parsed.namespace, namespaces, NEAR, 0.5)
-        found = tuple(f"{parsed.service}.{one}.svc.{zone}" for one in near if index.service(one, parsed.service))
-        return Reason(f"namespace '{parsed.namespace}' does not exist", found or _near(parsed.service, cluster, zone))
-    if options.namespaces and parsed.namespace not in options.namespaces:
-        return Reason(f"namespace '{parsed.namespace}' is not in 'namespaces' of the Corefile, so it is not served")
-    service = index.service(parsed.namespace, parsed.service)
-    if service is None:
-        there = sorted(namespace for namespace, one in _keys(cluster, Kind.SERVICE) if one == parsed.service)
-        text = f"namespace '{parsed.namespace}' has no Service '{parsed.service}'"
-        if there:
-            text += f"; there is one of this name in namespace {', '.join(there[:NEAR])}"
-            return Reason(text, tuple(f"{parsed.service}.{one}.svc.{zone}" for one in there[:NEAR]))
-        return Reason(text, _near(f"{parsed.service}.{parsed.namespace}", cluster, zone))
-    what, objects = f"Service {service.namespace}/{service.name}", _objects(service, cluster)
-    if service.external_name is not None:
-        return Reason(f"{what} is an ExternalName, and has no names below its own", (), objects)
-    ports = _ports(service, cluster)
-    if parsed.port or parsed.protocol:
-        fitting = [port for port in ports if port.name.lower() == parsed.port]
-        listed = ", ".join(f"{port.name or '(no name)'}/{port.protocol}" for port in ports)
-        base = f"{service.name}.{service.namespace}.svc.{zone}".lower()
-        near_ports = difflib.get_close_matches(
-            parsed.port, [port.name.lower() for port in ports if port.name], NEAR, 0.4
-        )
-        close = tuple(f"_{p.name.lower()}._{p.protocol.lower()}.{base}" for p in ports if p.name.lower() in near_ports)
-        if not fitting and ports:
-            return Reason(f"{what} has no port named '{parsed.port}'; its ports are {listed}", close, objects)
-        if fitting and all(port.protocol.lower() != parsed.protocol for port in fitting):
-            return Reason(f"port '{parsed.port}' of {what} is not of protocol {parsed.protocol}; its ports are {listed}",
-                          tuple(f"_{p.name.lower()}._{p.protocol.lower()}.{base}" for p in fitting), objects)  # fmt: skip
-    if service.headless and not any(one.endpoints for one in index.slices(parsed.namespace, parsed.service)):
-        return Reason(f"{what} is headless and has no ready endpoint, so it has no records", (), objects)
-    if parsed.endpoint:
-        return Reason(f"{what} has no ready endpoint named '{parsed.endpoint}'", (), objects)
-    if options.ignore_empty_service:
-        return Reason(f"{what} has no ready endpoint, and 'ignore empty_service' is set", (), objects)
-    return Reason(f"{what} has no records for {name}", (), objects)
-
-
-def _keys(cluster: Cluster, kind: Kind) -> Sequence[tuple[str, str]]:
-    return list(cluster.index.names(kind))  # type: ignore[call-overload, no-any-return]
-
-
-def _near(text: str, cluster: Cluster, zone: str) -> tuple[str, ...]:
-    """Returns the existing Services whose names are most similar to `text`, as `service` or `service.namespace`."""
-    wanted, _, within = text.partition(".")
-
-    def likeness(key: tuple[str, str]) -> float:
-        namespace, service = key
-        like = difflib.SequenceMatcher(None, service, wanted).ratio()
-        there = difflib.SequenceMatcher(None, namespace, within).ratio() if within else 1.0
-        return like + there / 2 if like > _LIKE and there > _LIKE else 0.0
-
-    scored = sorted(((likeness(key), key) for key in _keys(cluster, Kind.SERVICE)), key=lambda one: (-one[0], one[1]))
-    return tuple(f"{service}.{namespace}.svc.{zone}" for score, (namespace, service) in scored[:NEAR] if score)
-
-
-def _ports(service: Service, cluster: Cluster) -> tuple[Port, ...]:
-    """Returns the ports for SRV names: those of the EndpointSlices for a headless Service, or else those of the
-    Service.
-    """
-    if not service.headless:
-        return service.ports
-    slices = cluster.index.slices(service.namespace.lower(), service.name.lower())
-    return tuple(dict.fromkeys(port for one in slices for port in one.ports)) or service.ports
-
-
-def _objects(service: Service, cluster: Cluster) -> tuple[str, ...]:
-    ports = ", ".join(f"{one.name or '-'} {one.number}/{one.protocol}" for one in service.ports if one.protocol)
-    kind = (
-        f"ExternalName {service.external_name}" if service.external_name is not None
-        else "headless" if service.headless else f"ClusterIP {' '.join(service.cluster_ips)}"
-    )  # fmt: skip
-    out = [f"Service {service.namespace}/{service.name}: {kind}" + (f"; ports {ports}" if ports else "")]
-    for one in cluster.index.slices(service.namespace.lower(), service.name.lower()):
-        addresses = " ".join(endpoint.address for endpoint in one.endpoints[:5])
-        more = f" and {len(one.endpoints) - 5} more" if len(one.endpoints) > 5 else ""
-        ready = f"{len(one.endpoints)} ready endpoint{'' if len(one.endpoints) == 1 else 's'}"
-        out.append(f"EndpointSlice {one.namespace}/{one.name}: {ready}{': ' + addresses if addresses else ''}{more}")
-    return tuple(out)
-
-
-def _alias_loop(name: bytes, cluster: Cluster) -> Reason | None:
-    """Returns the reason if ExternalNames of the cluster form a loop, otherwise None."""
-    seen: list[str] = []
-    objects: list[str] = []
-    text = names.to_text(name).lower()
-    for _ in range(_ALIASES):
-        service = _service_of(text, cluster)
-        if service is None or service.external_name is None:
-            return None
-        if text in seen:
-            way = " -> ".join((*seen[seen.index(text) :], text))
-            return Reason(f"the ExternalNames form a loop: {way}", (), tuple(objects))
-        seen.append(text)
-        objects += _objects(service, cluster)[:1]
-        text = service.external_name.lower().rstrip(".") + "."
-    return None
-
-
-def _service_of(name: str, cluster: Cluster) -> Service | None:
-    zone = next((one for one in cluster.options.zones if name.endswith(f".svc.{one}")), None)
-    if zone is None:
-        return None
-    labels = name.removesuffix(f".svc.{zone}").split(".")
-    return cluster.index.service(labels[1], labels[0]) if len(labels) == 2 else None

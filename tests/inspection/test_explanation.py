@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -41,6 +44,15 @@ kind: Service
 metadata: {name: b, namespace: shop}
 spec: {type: ExternalName, externalName: a.shop.svc.cluster.local}
 """
+EXTERNAL = "".join(
+    f"---\napiVersion: v1\nkind: Service\nmetadata: {{name: target-{name}, namespace: shop}}\n"
+    f"spec: {{type: ExternalName, externalName: {target}}}\n"
+    for name, target in [
+        ("nxdomain", "nxdomain.test"), ("nodata", "nodata.test"), ("servfail", "servfail.test"),
+        ("chain", "target-nxdomain.shop.svc.cluster.local"), ("gone", "gone.shop.svc.cluster.local"),
+        ("web", "web.shop.svc.cluster.local"), ("db", "db.shop.svc.cluster.local"),
+    ]
+)  # fmt: skip
 KUBERNETES = " kubernetes cluster.local in-addr.arpa {\n  manifests %s\n  pods insecure\n }\n"
 
 
@@ -52,10 +64,13 @@ async def explained(
     *,
     client: str = "127.0.0.1",
     namespace: str = "default",
+    options: str = "",
+    zone: str = ".",
 ) -> Explanation:
     path = tmp_path / "cluster.yaml"
-    path.write_text(MANIFEST)
-    reading = read_given(f".:53 {{\n{KUBERNETES % path}{more}}}\n", "Corefile", environ={})
+    path.write_text(MANIFEST + EXTERNAL)
+    kubernetes = (KUBERNETES % path).replace(" }\n", f"{options} }}\n")
+    reading = read_given(f"{zone}:53 {{\n{kubernetes}{more}}}\n", "Corefile", environ={})
     assert not reading.problems
     search = domains(namespace, "cluster.local.")
     async with running(reading) as server:
@@ -192,6 +207,115 @@ async def test_acl(tmp_path: Path, action: str, verb: str) -> None:
         assert short.cause == "'acl' (Corefile:8) refuses 192.0.2.7 (block net 192.0.2.0/24) for web.shop. A"
     allowed = await explained(tmp_path, "web.shop.svc.cluster.local.", more=more, client="10.1.2.3")
     assert allowed.cause == "Service shop/web has the ClusterIP 10.96.0.10"
+
+
+class Upstream(asyncio.DatagramProtocol):
+    """Replies without records. The first label of a name says the response code."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        rcode = 3 if b"nxdomain" in data else 2 if b"servfail" in data or b"nope" in data else 0
+        question = data[12 : data.index(b"\0", 12) + 5]
+        self.transport.sendto(data[:2] + bytes((0x81, 0x80 | rcode, 0, 1)) + bytes(6) + question, source)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[int]:
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        Upstream, local_addr=("127.0.0.1", 0)
+    )  # fmt: skip
+    yield transport.get_extra_info("sockname")[1]
+    transport.close()
+    await asyncio.sleep(0)  # the socket is closed in the next step of the event loop
+
+
+@pytest.mark.parametrize(
+    ("service", "rtype", "cause"),
+    [
+        ("nxdomain", Type.A, "nxdomain.test, which has no A records: the upstream {} answered nxdomain.test. with NXDOMAIN"),
+        (
+            "nodata", Type.A,
+            "nodata.test, which has no A records: the upstream {} answered nodata.test. without records: "
+            "the name exists, but not with the type A",
+        ),
+        (
+            "servfail", Type.A,
+            "servfail.test, whose A records cannot be found: the upstream {} answered servfail.test. with SERVFAIL",
+        ),
+        (
+            "chain", Type.A,
+            "target-nxdomain.shop.svc.cluster.local, which has no A records: the upstream {} answered nxdomain.test. "
+            "with NXDOMAIN",
+        ),
+        (
+            "gone", Type.A,
+            "gone.shop.svc.cluster.local, which has no A records: namespace 'shop' has no Service 'gone'",
+        ),
+        (
+            "db", Type.A,
+            "db.shop.svc.cluster.local, which has no A records: Service shop/db is headless and has no ready endpoint, "
+            "so it has no records",
+        ),
+        (
+            "web", Type.AAAA,
+            "web.shop.svc.cluster.local, which has no AAAA records: Service shop/web has the ClusterIP 10.96.0.10",
+        ),
+        ("web", Type.A, "web.shop.svc.cluster.local"),
+    ],
+)  # fmt: skip
+async def test_the_target_of_an_external_name(
+    tmp_path: Path, upstream: int, service: str, rtype: int, cause: str
+) -> None:
+    """If the target has no records of the type, the first line says why."""
+    more = f" forward . 127.0.0.1:{upstream}\n"
+    found = await explained(tmp_path, f"target-{service}.shop.svc.cluster.local.", rtype, more)
+    expected = cause.format(f"127.0.0.1:{upstream}")
+    assert found.cause == f"Service shop/target-{service} is an ExternalName for {expected}"
+
+
+@pytest.mark.parametrize(
+    ("zone", "more", "cause"),
+    [
+        ("cluster.local", "", "no server block serves nodata.test., so it is REFUSED; the blocks serve cluster.local."),
+        (".", "", "nodata.test. is SERVFAIL, because 'kubernetes' (Corefile:2) does not answer it and no plugin follows"),
+        (
+            ".", " forward a.test 127.0.0.1:1\n",
+            "nodata.test. is SERVFAIL, because 'forward' (Corefile:6) does not answer it and no plugin follows",
+        ),
+        (
+            ".", " forward . 127.0.0.1:1 {\n  max_fails 0\n }\n",
+            "no upstream of 'forward' (Corefile:6) answered for nodata.test.: 127.0.0.1:1: connection refused",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_target_that_no_upstream_gets(tmp_path: Path, zone: str, more: str, cause: str) -> None:
+    found = await explained(tmp_path, "target-nodata.shop.svc.cluster.local.", more=more, zone=zone)
+    start = "Service shop/target-nodata is an ExternalName for nodata.test, whose A records cannot be found: "
+    assert found.cause == start + cause
+
+
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [
+        (
+            "", "nope.shop.svc.cluster.local. is SERVFAIL, because 'kubernetes' (Corefile:2) does not answer it and no "
+            "plugin follows",
+        ),
+        (" forward . 127.0.0.1:{}\n", "the upstream 127.0.0.1:{} answered nope.shop.svc.cluster.local. with SERVFAIL"),
+    ],
+    ids=["no plugin follows", "an upstream"],
+)  # fmt: skip
+async def test_fallthrough(tmp_path: Path, upstream: int, more: str, cause: str) -> None:
+    """The first line says why the cluster has no answer, and what happens to the query then."""
+    name = "nope.shop.svc.cluster.local."
+    found = await explained(tmp_path, name, more=more.format(upstream), options="  fallthrough\n")
+    assert found.cause == (
+        "namespace 'shop' has no Service 'nope', and 'fallthrough' (Corefile:5) passes the query on; "
+        + cause.format(upstream)
+    )
+    assert found.queries[0].rcode == "SERVFAIL"
 
 
 async def test_an_upstream_that_is_dead(tmp_path: Path) -> None:
