@@ -19,14 +19,16 @@ from svcdns.wire.codes import Rcode, Type, type_text
 NEAR: Final = 3
 """The most names that are proposed."""
 _LIKE: Final = 0.6
+Target = Callable[[str], tuple[str, bool]]
+"""Takes the target of an ExternalName, in lower case with a final dot. Returns the reason for the reply for the target,
+and whether this reply is NOERROR or NXDOMAIN. The reason is empty if there was no query for the target."""
 _REVERSE: Final = ("in-addr.arpa.", "ip6.arpa.")
 
 
-def of_cluster(step: Step, cluster: Cluster, target: Callable[[], str], is_known: bool) -> Reason:
+def of_cluster(step: Step, cluster: Cluster, target: Target) -> Reason:
     """Returns the reason for a reply that `kubernetes` made.
 
-    For an ExternalName whose target is outside of the zone, `target` returns the reason for the reply for this target.
-    `is_known` is True if that reply is NOERROR or NXDOMAIN.
+    `target` explains the target of an ExternalName that is outside of the zone.
     """
     zone = _zone(step.name, cluster.options)
     reply = step.reply
@@ -45,7 +47,7 @@ def of_cluster(step: Step, cluster: Cluster, target: Callable[[], str], is_known
     if loop is not None and (reply is None or not any(record.rtype == step.rtype for record in reply.answer)):
         return loop
     if reply is not None and reply.rcode == Rcode.NOERROR:
-        return _exists(step, name, parsed, cluster, target, is_known)
+        return _exists(step, name, parsed, cluster, target)
     return _nonexistent(name, parsed, zone, cluster)
 
 
@@ -109,9 +111,7 @@ def _no_form(name: str, labels: list[str], zone: str, cluster: Cluster) -> Reaso
     return Reason(f"{name} has more labels than a name of a Service, port or endpoint has", near)
 
 
-def _exists(
-    step: Step, name: str, parsed: ClusterName, cluster: Cluster, target: Callable[[], str], is_known: bool
-) -> Reason:
+def _exists(step: Step, name: str, parsed: ClusterName, cluster: Cluster, target: Target) -> Reason:
     if parsed.subtree == "pod":
         return Reason(f"{name} is the name of a Pod's address; 'pods {cluster.options.pods}' answers it")
     service = cluster.index.service(parsed.namespace, parsed.service) if parsed.service else None
@@ -123,7 +123,7 @@ def _exists(
     if service.external_name is not None and (answer or step.rtype in (Type.A, Type.AAAA)):
         text = f"{what} is an ExternalName for {service.external_name}"
         if not has_data(answer, step.rtype):
-            text += _without_records(service, type_text(step.rtype), cluster, target, is_known)
+            text += _without_records(service, type_text(step.rtype), cluster, target)
         return Reason(text, (), objects)
     if step.reply is not None and not answer:
         text = f"{what} exists, but has no {type_text(step.rtype)} records"
@@ -140,7 +140,7 @@ def _exists(
     return found
 
 
-def _without_records(service: Service, rtype: str, cluster: Cluster, target: Callable[[], str], is_known: bool) -> str:
+def _without_records(service: Service, rtype: str, cluster: Cluster, target: Target) -> str:
     """Returns the end of the sentence about an ExternalName: why its target has no records of a type."""
     last = final_target(service, cluster)
     zone = _zone(names.from_text(last), cluster.options)
@@ -155,7 +155,7 @@ def _without_records(service: Service, rtype: str, cluster: Cluster, target: Cal
         else:
             cause = _nonexistent(last, parsed, zone, cluster).cause
         return f", which has no {rtype} records: {cause}"
-    cause = target()
+    cause, is_known = target(last)
     if is_known or not cause:
         return f", which has no {rtype} records" + (f": {cause}" if cause else "")
     return f", whose {rtype} records cannot be found: {cause}"

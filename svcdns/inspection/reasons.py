@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from svcdns.chain.plan import BlockPlan
 from svcdns.corefile.blocks import Directive, Position
 from svcdns.inspection.cluster_objects import Cluster, Reason
-from svcdns.inspection.cluster_reasons import of_cluster, of_fallthrough
+from svcdns.inspection.cluster_reasons import Target, of_cluster, of_fallthrough
 from svcdns.inspection.offline import Step, Trace
 from svcdns.inspection.reading import Reading
 from svcdns.plugin_api.networks import packed
@@ -34,7 +35,7 @@ def reason(trace: Trace, reading: Reading, cluster: Cluster | None) -> Reason:
         zones = dict.fromkeys(key.zone for plan in reading.plans for key in plan.keys)
         return Reason(f"no server block serves {name}, so it is REFUSED; the blocks serve {' '.join(zones)}")
     plan = reading.plans[trace.block]
-    found = _of_maker(trace, plan, cluster, lambda: _of_target(trace, reading, cluster))
+    found = _of_maker(trace, plan, cluster, partial(_of_target, trace, reading, cluster))
     found.cause += _block_by_view(trace, reading)
     found.notes += _rewrites(trace, plan)
     if trace.reply.extended == ExtendedError.STALE_ANSWER:
@@ -57,18 +58,21 @@ def _at(position: Position) -> str:
     return f"{position.file}:{position.line}"
 
 
-def _of_target(trace: Trace, reading: Reading, cluster: Cluster | None) -> str:
+def _of_target(trace: Trace, reading: Reading, cluster: Cluster | None, target: str) -> tuple[str, bool]:
     """Returns the reason for the reply to the query that `kubernetes` sent for the target of an ExternalName.
 
-    The text is empty if there was no such query.
+    The text is empty if there was no such query. The second value is True if the reply is NOERROR or NXDOMAIN.
     """
-    asked = next((one for one in reversed(trace.self_queries) if one.depth == 1), None)
-    if asked is None:
-        return ""
-    return reason(trace.of_self_query(asked), reading, cluster if asked.block == trace.block else None).cause
+    for asked in trace.self_queries:
+        if asked.depth == 1 and names.to_text(asked.name).lower() == target:
+            why = reason(trace.of_self_query(asked), reading, cluster if asked.block == trace.block else None)
+            reply = asked.reply
+            is_known = reply is not None and not reply.dropped and reply.rcode in (Rcode.NOERROR, Rcode.NXDOMAIN)
+            return why.cause, is_known
+    return "", True
 
 
-def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None, target: Callable[[], str]) -> Reason:
+def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None, target: Target) -> Reason:
     own = [step for step in trace.steps if step.depth == 0]
     if not own:
         return Reason("the server block has no plugin that answers")
@@ -77,7 +81,7 @@ def _of_maker(trace: Trace, plan: BlockPlan, cluster: Cluster | None, target: Ca
     prefix = "" if changed is None else f"{_rewritten(trace, plan, changed)}, and "
     passed = _passed_on(own, plan, cluster)
     if passed is None and step.plugin == "kubernetes" and cluster is not None and not trace.error.endswith(_END):
-        found = of_cluster(step, cluster, target, _is_known(trace))
+        found = of_cluster(step, cluster, target)
     else:
         cause = _of_plugin(trace, plan, step)
         found = Reason(cause) if passed is None else passed
@@ -107,12 +111,6 @@ def _passed_on(own: list[Step], plan: BlockPlan, cluster: Cluster | None) -> Rea
 
 def _ends(step: Step) -> bool:
     return step.reply is not None and step.reply.error.endswith(_END)
-
-
-def _is_known(trace: Trace) -> bool:
-    """Returns True if the target of an ExternalName exists without records, or does not exist."""
-    reply = next((one.reply for one in reversed(trace.self_queries) if one.depth == 1), None)
-    return reply is not None and not reply.dropped and reply.rcode in (Rcode.NOERROR, Rcode.NXDOMAIN)
 
 
 def _of_plugin(trace: Trace, plan: BlockPlan, step: Step) -> str:

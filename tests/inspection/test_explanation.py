@@ -275,6 +275,14 @@ async def test_the_target_of_an_external_name(
     assert found.cause == f"Service shop/target-{service} is an ExternalName for {expected}"
 
 
+async def test_the_target_with_another_plugin_that_sends_queries(tmp_path: Path, upstream: int) -> None:
+    more = f" dns64\n forward . 127.0.0.1:{upstream}\n"
+    found = await explained(tmp_path, "target-nxdomain.shop.svc.cluster.local.", Type.AAAA, more)
+    assert found.cause.endswith(
+        f"no AAAA records: the upstream 127.0.0.1:{upstream} answered nxdomain.test. with NXDOMAIN"
+    )
+
+
 @pytest.mark.parametrize(
     ("zone", "more", "cause"),
     [
