@@ -248,7 +248,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		return TC_ACT_SHOT;
 	data = (void *)(long)skb->data;
 	udp = data + udp_at;
-	hit_counter = fresh(first->head.hit_counter); /* before the last look at the serials, as all of the slots */
+	hit_counter = fresh(slot->head.hit_counter); /* before the last look at the serials, as all of the slots */
 	if (error || fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial ||
 	    (void *)(udp + 1) > (void *)(long)skb->data_end) {
 		mine->torn++;

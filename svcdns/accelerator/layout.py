@@ -16,8 +16,9 @@ endian, except where network order is named.
 A key and a reply are DNS messages without their first two octets, the message ID.
 
 An entry has a slot for each of its replies (its rotations). Every slot of an entry holds the key (`key_len`, `key_sum`,
-`table` and the octets, zero-padded), and its own reply (`reply_len`, `reply_sum`, `next`, `ttls`, `ttl_at`).
-`until`, `hit_counter`, `rotations` and `order` are read in the first slot only.
+`table` and the octets, zero-padded), `hit_counter`, and its own reply (`reply_len`, `reply_sum`, `next`, `ttls`,
+`ttl_at`).
+`until`, `rotations` and `order` are read in the first slot only.
 `order` lists the entry's slots, the first one included.
 
 A denial is an entry for all names below a nonexistent label. The key of a denial has the header, an octet with the
