@@ -88,8 +88,8 @@ def write(descriptors: list[int], cpus: int, acknowledged: mmap.mmap, over: mmap
     end_with_parent()
     memory.REST = 0.0  # type: ignore[misc]
     made = Memory(descriptors, layout.SMALL_SLOTS, layout.LARGE_SLOTS, cpus)
-    for free in made._free:  # noqa: SLF001
-        del free[:-SLOTS]
+    for pool in made._pools:  # noqa: SLF001
+        del pool.free[:-SLOTS]
     counter, other_counter = (HitCounter((), Origin(DROPPED)) for _ in range(2))
     made.place([Place(ADDRESS, PORT, 0)])
     key, other = map(question, NAMES)
@@ -106,7 +106,7 @@ def write(descriptors: list[int], cpus: int, acknowledged: mmap.mmap, over: mmap
             if placed is not None:
                 made.remove(placed)
             acknowledged[:8] = struct.pack("<Q", version)
-            placed = made.put(other, [b"\xee" * (1200 if is_large else 220)], 0, other_counter)
+            placed = made.put(other, [b"\xee" * (1200 if is_large else 200)], 0, other_counter)
             if placed is not None:
                 made.remove(placed)
     made.stop()
@@ -174,12 +174,11 @@ def count(descriptor: int, cpus: int) -> tuple[int, int]:
     size = -(-cpus * layout.COUNT_SIZE // mmap.PAGESIZE) * mmap.PAGESIZE
     with mmap.mmap(descriptor, size) as counts:
         words = struct.unpack_from(f"<{cpus * layout.COUNT_WORDS}Q", counts)
-    torn = layout.HIT_COUNTERS + layout.COUNTERS.index("torn")
     hits = dropped = 0
     for cpu in range(cpus):
         at = cpu * layout.COUNT_WORDS
-        hits += sum(words[at : at + layout.HIT_COUNTERS])
-        dropped += words[at + torn]
+        hits += sum(words[at + len(layout.COUNTERS) : at + layout.COUNT_WORDS])
+        dropped += words[at + layout.COUNTERS.index("torn")]
     return hits, dropped
 
 

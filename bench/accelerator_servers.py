@@ -27,7 +27,7 @@ from bench.processes import free_ports, kill_tree, spawn, until
 from bench.servers import Cores, Server, ServerGroup
 from bench.virtual_network import VirtualNetwork
 from svcdns.accelerator import bpf, elf
-from svcdns.accelerator.layout import COUNT_SIZE, COUNT_WORDS, HIT_COUNTERS, PLACE, STATE, STATE_SIZE
+from svcdns.accelerator.layout import COUNT_SIZE, COUNT_WORDS, COUNTERS, PLACE, STATE, STATE_SIZE
 
 OURS, WITHOUT, ECHO = "svcdns", "without", "echo"
 INTERFACES: Final = {OURS: 0, ECHO: 2}
@@ -161,7 +161,7 @@ class Servers:
             self._stack.callback(os.close, descriptor)
         place = PLACE.pack(socket.inet_aton("10.99.2.2"), socket.htons(port), 4, 0)
         with mmap.mmap(state, mmap.PAGESIZE) as memory:
-            memory[: STATE.size + PLACE.size] = STATE.pack(_FOREVER, 0, 1, 0) + place
+            memory[: STATE.size + PLACE.size] = STATE.pack(_FOREVER, 0, 1) + place
         return port
 
     def __enter__(self) -> Self:
@@ -240,7 +240,7 @@ def _hits(number: int) -> int:
             words = struct.unpack_from(f"<{cpus * COUNT_WORDS}Q", counts)
     finally:
         os.close(descriptor)
-    return sum(sum(words[at : at + HIT_COUNTERS]) for at in range(0, len(words), COUNT_WORDS))
+    return sum(sum(words[at + len(COUNTERS) : at + COUNT_WORDS]) for at in range(0, len(words), COUNT_WORDS))
 
 
 def _bpf(command: int, attributes: bytes) -> int:

@@ -14,7 +14,7 @@ from time import process_time
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
-from svcdns.accelerator.layout import COUNT_SIZE, LARGE_SLOTS, SMALL_SLOTS, USE_SIZE, map_shapes
+from svcdns.accelerator.layout import COUNT_SIZE, COUNT_WORDS, LARGE_SLOTS, SMALL_SIZE, SMALL_SLOTS, USES_AT, map_shapes
 from svcdns.accelerator.memory import Memory
 from svcdns.accelerator.mirror import TableMirror
 from svcdns.chain.routing import DROPPED
@@ -44,7 +44,7 @@ class Bench:
         self.table = AnswerTable(BUDGET, lambda: self.now)
         responder = SimpleNamespace(table=self.table, datagrams=True, uniform=True, sampling=None)
         self.mirror = TableMirror(cast("Responder", responder), self.memory, 0)
-        self.counts, self.uses = mmap.mmap(descriptors[5], COUNT_SIZE * CPUS), descriptors[4]
+        self.counts, self.small = mmap.mmap(descriptors[4], COUNT_SIZE * CPUS), descriptors[2]
         self.counters = [HitCounter((), Origin(DROPPED)) for _ in range(HIT_COUNTERS)]
 
     def entries(self, number: int, rotations: int = 1) -> list[Entry]:
@@ -63,16 +63,16 @@ class Bench:
 
     def use(self, number: int) -> None:
         """Counts a use of each of the first `number` slots, and a hit of each hit counter, as the program does."""
-        uses = mmap.mmap(self.uses, -(-USE_SIZE * (SMALL_SLOTS + LARGE_SLOTS) // mmap.PAGESIZE) * mmap.PAGESIZE)
-        words = memoryview(cast("Any", uses)).cast("Q")
+        slots = mmap.mmap(self.small, SMALL_SIZE * SMALL_SLOTS)
+        words = memoryview(cast("Any", slots)).cast("Q")
         for slot in range(number):
-            words[slot] += 1
+            words[(slot * SMALL_SIZE + USES_AT) // 8] += 1
         counts = memoryview(cast("Any", self.counts)).cast("Q")
-        for counter in range(HIT_COUNTERS + 1):
+        for counter in range(COUNT_WORDS):
             counts[counter] += 1
         words.release()
         counts.release()
-        uses.close()
+        slots.close()
 
 
 def timed(step: Callable[[], object]) -> float:

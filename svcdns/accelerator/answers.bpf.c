@@ -9,8 +9,8 @@
 #include "packet.bpf.h"
 
 #define KEY_MAX 96
-#define SMALL 224
-#define LARGE 1248
+#define SMALL 192
+#define LARGE 1280
 #define WAYS 16
 #define SETS 2048
 #define ROTATIONS 32
@@ -30,35 +30,46 @@
 #define LABELS 12
 #define OPT_SIZE 11
 #define KEY_MIN 15 /* ten octets of header, the root's label, type and class */
+#define TAIL_MIN 2
 #define SECOND 1000000000ULL
 
+/* Nearly all replies need only the head, the key and the first octets of the tail: three or four cache lines. */
 struct head {
 	__u32 serial;
+	__u32 sum;
+	__u64 until;
+	__u64 next;
+	__u64 uses;
+	__u64 header;
+	__u16 header_end;
 	__u16 key_len;
-	__u16 reply_len;
-	__u16 key_sum;
-	__u16 reply_sum;
+	__u16 kept_end;
+	__u16 tail_len;
 	__u16 hit_counter;
 	__u8 rotations;
 	__u8 table;
-	__u64 until;
-	__u64 next;
-	__u16 ttl_at[TTLS];
 	__u8 ttls;
-	__u8 pad;
+	__u8 pad[11];
+};
+
+struct offsets {
+	__u16 ttl_at[TTLS];
+	__u16 pad;
 	__u16 order[ROTATIONS];
 };
 
 struct small {
 	struct head head;
 	__u64 key[KEY_MAX / 8];
-	__u8 reply[SMALL];
+	__u8 tail[SMALL];
+	struct offsets offsets;
 };
 
 struct large {
 	struct head head;
 	__u64 key[KEY_MAX / 8];
-	__u8 reply[LARGE];
+	__u8 tail[LARGE];
+	struct offsets offsets;
 };
 
 struct set {
@@ -70,17 +81,19 @@ struct work {
 	volatile __u64 key[KEY_MAX / 8];
 	volatile __u64 now, sum, steps;
 	volatile __s64 error;
-	volatile __u32 cpu, at, length, table, slot, reply_len, first_serial, serial, check, longer, ttl;
-	volatile __u32 question_end, payload_len, labels, depths, place_changes;
+	volatile __u32 cpu, at, length, table, slot, tail_len, first_serial, serial, check, longer, ttl;
+	volatile __u32 question_end, kept_end, payload_len, labels, depths, place_changes;
 	volatile __u8 starts[16];
+	volatile __u32 more;
+	__u64 pad[5]; /* so that no cache line has values of two CPUs */
 };
 
 struct counts {
-	__u64 hits[HIT_COUNTERS];
 	__u64 octets, stale, expired, unknown, torn, failed, spare_0, spare_1;
+	__u64 hits[HIT_COUNTERS];
 };
 
-extern struct map sets_map, small_map, large_map, uses_map, counts_map, work_map;
+extern struct map sets_map, small_map, large_map, counts_map, work_map;
 
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static __u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
@@ -120,7 +133,7 @@ INLINE __u32 find_word(struct work *work, __u64 seed)
 	return 0;
 }
 
-/* A large slot differs from a small one only in the length of the reply. */
+/* A large slot differs from a small one only in the length of the tail. */
 INLINE int has_key(struct small *slot, struct work *work)
 {
 	__u64 differ = 0;
@@ -134,21 +147,27 @@ INLINE int has_key(struct small *slot, struct work *work)
 	return !differ;
 }
 
+INLINE const struct offsets *find_offsets(struct small *slot, const int is_large)
+{
+	return is_large ? &((struct large *)slot)->offsets : &slot->offsets;
+}
+
 /* Lowers the TTLs of the reply in the packet by `work->steps`, and corrects `work->sum`. Returns 0 if done.
  *
  * The few branches keep the verifier's work small. A kernel helper fails for an offset that is not in the packet.
  */
-INLINE long lower_ttls(struct __sk_buff *skb, struct head *slot, struct work *work, __u32 reply_at)
+INLINE long lower_ttls(struct __sk_buff *skb, struct small *slot, struct work *work, __u32 reply_at, const int is_large)
 {
+	const struct offsets *offsets = find_offsets(slot, is_large);
 	__u32 before, after, i;
 	__s64 left;
 
 	work->error = 0;
 #pragma unroll
 	for (i = 0; i < TTLS; i++) {
-		if (i >= slot->ttls)
+		if (i >= slot->head.ttls)
 			break;
-		work->at = reply_at + slot->ttl_at[i];
+		work->at = reply_at + offsets->ttl_at[i];
 		work->error |= bpf_skb_load_bytes(skb, work->at, &here(work)->ttl, sizeof(work->ttl));
 		before = work->ttl;
 		left = (__s64)net32(before) - (__s64)work->steps;
@@ -180,20 +199,10 @@ INLINE struct small *find_slot(struct work *work, const int is_large)
 			: bpf_map_lookup_elem(&small_map, (void *)&here(work)->at);
 }
 
-/* Writes a denial's header and the octets after the question into the packet. The packet keeps its question. */
-INLINE long store_denial(struct __sk_buff *skb, struct work *work, struct small *slot, __u32 reply_at)
-{
-	__u32 length;
-
-	if (bpf_skb_store_bytes(skb, reply_at, slot->reply, NAME_AT, 0))
-		return -1;
-	length = work->reply_len - NAME_AT; /* not kept on the stack during a call: see `is_outside` */
-	if (is_outside(length, KEY_MIN - NAME_AT, SMALL - NAME_AT))
-		return -1;
-	return bpf_skb_store_bytes(skb, reply_at + work->question_end, slot->reply + NAME_AT, length, 0);
-}
-
-/* Answers from the entry whose first slot is `work->slot`. `v6`, `is_large` and `is_denial` are constants. */
+/* Answers from the entry whose first slot is `work->slot`. `v6`, `is_large` and `is_denial` are constants.
+ *
+ * The packet keeps its message ID and the octets up to `kept_end`, mostly the question.
+ */
 INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, const int v6, const int is_large, const int is_denial)
 {
 	const __u32 udp_at = sizeof(struct ethhdr) + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
@@ -202,7 +211,6 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	struct small *first = find_slot(work, is_large), *slot = first;
 	struct counts *mine;
 	struct udphdr *udp;
-	__u64 *uses;
 	void *data;
 	long error;
 
@@ -217,7 +225,8 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	if (first->head.until <= work->now)
 		COUNT(expired);
 	if (first->head.rotations > 1) {
-		work->at = first->head.order[((__u64)bpf_get_prandom_u32() * first->head.rotations >> 32) & (ROTATIONS - 1)];
+		length = ((__u64)bpf_get_prandom_u32() * first->head.rotations >> 32) & (ROTATIONS - 1);
+		work->at = find_offsets(first, is_large)->order[length];
 		slot = find_slot(work, is_large);
 		if (!slot)
 			COUNT(unknown);
@@ -225,37 +234,43 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		if (!has_key(slot, work))
 			COUNT(unknown);
 	}
-	work->sum = slot->head.reply_sum + (__u16)~slot->head.key_sum;
-	length = slot->head.reply_len;
-	if (((work->first_serial | work->serial) & 1) || is_outside(length, KEY_MIN, is_large ? LARGE : SMALL))
+	work->sum = slot->head.sum;
+	work->kept_end = is_denial ? work->question_end : slot->head.kept_end;
+	length = slot->head.tail_len;
+	if (((work->first_serial | work->serial) & 1) || is_outside(length, TAIL_MIN, is_large ? LARGE : SMALL))
 		COUNT(unknown);
-	work->reply_len = length;
-	work->payload_len = is_denial ? length + work->question_end - NAME_AT : length;
+	work->tail_len = length;
+	work->payload_len = work->kept_end + length;
 	if (bpf_skb_change_tail(skb, reply_at + work->payload_len, 0))
 		COUNT(failed);
 	/* From here on the packet is answered or dropped: its octets change. */
-	length = work->reply_len;
-	if (is_outside(length, KEY_MIN, is_large ? LARGE : SMALL))
+	length = work->tail_len; /* not kept on the stack during a call: see `is_outside` */
+	if (is_outside(length, TAIL_MIN, is_large ? LARGE : SMALL))
 		return TC_ACT_SHOT;
-	error = is_denial ? store_denial(skb, work, slot, reply_at)
-			  : bpf_skb_store_bytes(skb, reply_at, slot->reply, length, 0);
+	error = bpf_skb_store_bytes(skb, reply_at + work->kept_end, slot->tail, length, 0);
 	if (!is_denial && !error && slot->head.next && slot->head.next <= work->now) {
 		work->steps = (work->now - slot->head.next) / SECOND + 1;
-		error = lower_ttls(skb, &slot->head, work, reply_at);
+		error = lower_ttls(skb, slot, work, reply_at, is_large);
 	}
 	mine = counts(work);
 	if (!mine)
 		return TC_ACT_SHOT;
 	data = (void *)(long)skb->data;
 	udp = data + udp_at;
+	if (error || (void *)(udp + 1) + 2 + NAME_AT > (void *)(long)skb->data_end) {
+		mine->torn++;
+		return TC_ACT_SHOT;
+	}
+	*(__u64 *)((void *)(udp + 1) + 2) = fresh(slot->head.header);
+	*(__u16 *)((void *)(udp + 1) + 2 + sizeof(__u64)) = fresh(slot->head.header_end);
 	hit_counter = fresh(slot->head.hit_counter); /* before the last look at the serials, as all of the slots */
-	if (error || fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial ||
-	    (void *)(udp + 1) > (void *)(long)skb->data_end) {
+	if (fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial) {
 		mine->torn++;
 		return TC_ACT_SHOT;
 	}
 	mine->hits[hit_counter & (HIT_COUNTERS - 1)]++;
 	mine->octets += work->payload_len + 2;
+	__sync_fetch_and_add(&first->head.uses, 1);
 	length = work->payload_len + sizeof(*udp) + 2;
 	/* A sender on the same node may leave a partial sum, which covers the pseudo-header with the length. */
 	work->longer = fold((__u64)(__u16)~udp->len + net16(length));
@@ -267,16 +282,6 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		bpf_l4_csum_replace(skb, udp_at + 6, 0, work->longer, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
 		bpf_l4_csum_replace(skb, udp_at + 6, 0, fold(work->sum + work->longer), BPF_F_MARK_MANGLED_0);
 	}
-	work->at = 0;
-	if (is_large) {
-		state = bpf_map_lookup_elem(&state_map, (void *)&here(work)->at);
-		if (state)
-			work->at = state->small;
-	}
-	work->at += work->slot;
-	uses = bpf_map_lookup_elem(&uses_map, (void *)&here(work)->at);
-	if (uses)
-		__sync_fetch_and_add(uses, 1);
 	return bpf_redirect(skb->ifindex, 0);
 }
 

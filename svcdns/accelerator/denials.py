@@ -18,9 +18,10 @@ from svcdns.accelerator.layout import (
     DENIAL_MAX_DEPTH,
     DENIAL_MIN_DEPTH,
     KEY_MAX,
+    NAME_AT,
     SMALL,
+    TAIL_MIN,
     UNLIKE,
-    octet_sum,
 )
 from svcdns.accelerator.memory import Memory, Placed
 from svcdns.plugin_api.closest_encloser import Encloser
@@ -32,18 +33,19 @@ from svcdns.wire.request import read_query_name
 
 RENEWED_AFTER: Final = 5_000_000_000
 """A denial is written again if a new entry ends later by at least this number of nanoseconds."""
-_NAME_AT: Final = 10
 _OPT_SIZE: Final = 11
 
 
 class Shape(NamedTuple):
-    """A denial as the program needs it: its key and reply, its depth, and the last octets of its names."""
+    """A denial as the program needs it: its key, its depth, and the last octets of its names.
+
+    `question_end` is the number of octets of the query and of the reply before and with the question.
+    """
 
     key: bytes
-    wire: bytes
+    question_end: int
     depth: int
     name_end: bytes
-    sums: tuple[int, int]
 
 
 class _Denial(msgspec.Struct, gc=False, eq=False):
@@ -82,7 +84,12 @@ class Denials:
         placed = None
         if self._memory.denials.add(shape.key, shape.name_end, shape.depth):
             placed = self._memory.put(
-                shape.key, (shape.wire,), self._number, entry.hit_counter, until, denial_sums=shape.sums
+                shape.key,
+                entry.wires,
+                self._number,
+                entry.hit_counter,
+                until,
+                denial_of=(entry.key, shape.question_end),
             )
             if placed is None:
                 self._memory.denials.remove(shape.key)
@@ -142,16 +149,15 @@ class Denials:
             return None
         lower = name.lower()
         encloser = self._encloser(entry, lower, int.from_bytes(key[at - 2 : at], "big"))
-        if encloser is None or key[_NAME_AT:question_end] != wire[_NAME_AT:question_end]:
+        if encloser is None or key[NAME_AT:question_end] != wire[NAME_AT:question_end]:
             return None
         found = _child(lower, encloser)
         if found is None:
             return None
         left, depth = found
         label = lower[left + 1 : len(name) - len(encloser.key)].decode("latin-1")
-        shared = key[:_NAME_AT] + bytes((left,)) + key[_NAME_AT + left :]
-        reply = wire[:_NAME_AT] + wire[question_end:]
-        if len(shared) > KEY_MAX or not _NAME_AT < len(reply) <= SMALL:
+        shared = key[:NAME_AT] + bytes((left,)) + key[NAME_AT + left :]
+        if len(shared) > KEY_MAX or not TAIL_MIN <= len(wire) - question_end <= SMALL:
             return None
         if not DENIAL_MIN_DEPTH <= depth <= DENIAL_MAX_DEPTH or len(name) < 8:
             return None
@@ -160,7 +166,7 @@ class Denials:
         if encloser.child_kind:
             scope = (encloser.scope,) if encloser.scope else ()
             self._responder.table.add_dependency(entry, (encloser.child_kind, *scope, label))
-        return Shape(shared, reply, depth, name[-8:], (octet_sum(key), octet_sum(wire)))
+        return Shape(shared, question_end, depth, name[-8:])
 
     def _encloser(self, entry: Entry, name: bytes, rtype: int) -> Encloser | None:
         """Returns the closest encloser of `name`, if all nonexistent names below the encloser get the same reply."""

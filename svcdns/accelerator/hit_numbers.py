@@ -7,13 +7,13 @@ from mmap import mmap
 from operator import add
 from typing import Final
 
-from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS
+from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS, HITS_AT
 from svcdns.serving.metrics import HitCounter
 
 UNNUMBERED: Final = 0
 """The number in entries whose hit counter has no number of its own.
 
-The hits of such an entry are its uses in the map `uses`.
+The hits of such an entry are the `uses` of its first slot.
 """
 
 
@@ -79,7 +79,7 @@ class HitNumbers:
         end = (self._highest + 1) * 8
         total: list[int] = []
         for cpu, before in enumerate(self._counted):
-            at = cpu * COUNT_SIZE
+            at = cpu * COUNT_SIZE + HITS_AT
             octets = self._counts[at : at + end]
             if octets != before:
                 self._counted[cpu] = octets

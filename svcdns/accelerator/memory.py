@@ -5,7 +5,7 @@ One process writes. Rules:
 1. `remove` is one aligned store of 32 bits. A packet that arrives afterwards does not get the reply of the removed
    entry.
 2. A slot is written only while no word of `sets` refers to it, and at least REST seconds after the removal of its last
-   entry. By then, the program has finished with each packet that it was handling at the removal. If a packet takes
+   entry. By then, the program has finished with the packets that it was handling at the removal. If a packet takes
    longer, the serials still prevent an old reply, because the first slot of an entry is written last.
 3. The places are written only LAST_REPLIES seconds after a stop, when the program no longer reads them for any packet.
    If a packet takes longer, `PLACE_CHANGES` still prevents a reply for other places.
@@ -31,52 +31,43 @@ from svcdns.accelerator.denial_filter import DenialFilter
 from svcdns.accelerator.hit_numbers import UNNUMBERED, HitNumbers
 from svcdns.accelerator.layout import (
     COUNT_SIZE,
-    COUNT_WORDS,
     COUNTERS,
     DENIALS,
     FOREVER,
-    HIT_COUNTERS,
-    KEY_MAX,
     LARGE_CLASS,
     LARGE_SIZE,
     PLACE,
     PLACE_CHANGES,
     PLACE_COUNT,
     PLACES,
-    ROTATIONS,
     SETS,
     SMALL,
     SMALL_SIZE,
     STATE,
     STATE_SIZE,
     TAG_SHIFT,
-    TTLS,
-    USE_SIZE,
     VALID_UNTIL,
     WAYS,
     WORD_SIZE,
     key_hash,
     key_tag,
-    octet_sum,
 )
+from svcdns.accelerator.slot_pool import Replies, SlotPool, kept_end
 from svcdns.eventloop.clock import Clock
 from svcdns.serving.metrics import HitCounter
 
-REST: Final = 1.0
-"""The seconds between the removal of an entry and the next use of its slots and of its hit counter."""
+REST: Final = 0.1
+"""The seconds between the removal of an entry and the next use of its slots."""
+COUNTER_REST: Final = 1.0
+"""The seconds between the removal of the last entry of a hit counter and the next use of the counter's number.
+
+A packet that takes longer in the program would be counted for another hit counter.
+"""
 LAST_REPLIES: Final = 0.02
 """The seconds after a stop in which the program sends its last replies: packets that were in it at the stop."""
 WAKE_STEP: Final = 64
 """The largest number of removed entries whose slots one call of `_wake` frees."""
-USES_STEP: Final = 256
-"""The number of slots in a step of `take_uses`."""
 
-_HEAD: Final = Struct("<IHHHHHBBQQ")
-_SERIAL: Final = Struct("<I")
-_OFFSETS: Final = tuple(Struct(f"<{count}H{2 * (TTLS - count)}x") for count in range(TTLS + 1))
-_ORDERS: Final = tuple(Struct(f"<{count}H{2 * (ROTATIONS - count)}x") for count in range(ROTATIONS + 1))
-_NO_OFFSETS: Final = bytes(2 * TTLS + 2)
-_NO_ORDER: Final = bytes(2 * ROTATIONS)
 _TOTALS: Final = Struct(f"<{len(COUNTERS)}Q")
 
 
@@ -132,7 +123,7 @@ class Memory:
         """
         self._clock = clock
         self._small = small
-        state, sets, small_map, large_map, uses, counts = descriptors
+        state, sets, small_map, large_map, counts = descriptors
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
         self._state = self._map(state, STATE_SIZE)
@@ -140,14 +131,13 @@ class Memory:
         self._place_count = self._view(self._state, "I")
         self._sets_map = self._map(sets, SETS * WAYS * WORD_SIZE)
         self._sets = self._view(self._sets_map, "I")
-        self._small_map = self._map(small_map, small * SMALL_SIZE)
-        self._large_map = self._map(large_map, large * LARGE_SIZE)
-        self._serials = (self._view(self._small_map, "I"), self._view(self._large_map, "I"))
-        self._uses = self._map(uses, (small + large) * USE_SIZE)
+        self._pools = (
+            SlotPool(self._map(small_map, small * SMALL_SIZE), SMALL_SIZE, small),
+            SlotPool(self._map(large_map, large * LARGE_SIZE), LARGE_SIZE, large),
+        )
         self._counts = self._map(counts, cpus * COUNT_SIZE)
         self.seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed
-        self._state[: STATE.size] = STATE.pack(0, self.seed, 0, small)
-        self._free = (list(range(small - 1, -1, -1)), list(range(large - 1, -1, -1)))
+        self._state[: STATE.size] = STATE.pack(0, self.seed, 0)
         self._first: list[Placed | None] = [None] * (small + large)
         """By slot (large slots after the small ones): the entry that was written last with this slot as its first."""
         self._resting: deque[tuple[float, list[Placed]]] = deque()
@@ -167,7 +157,6 @@ class Memory:
         """The slots of both pools at which `unused` looks next."""
         self._numbers = HitNumbers(self._counts, cpus)
         self._cpus = cpus
-        self._used = [bytes(self._uses[at : at + USES_STEP * USE_SIZE]) for at in self._uses_steps()]
         self._barrier = threading.Lock()
         self.denials = DenialFilter(self._valid_until, self._place_count)
 
@@ -194,6 +183,8 @@ class Memory:
 
     def close(self) -> None:
         """Unmaps the memory. Call `stop` before."""
+        for pool in self._pools:
+            pool.close()
         for view in self._views:
             view.release()
         for memory in self._maps:
@@ -251,23 +242,28 @@ class Memory:
         until: int = FOREVER,
         next_second: int = 0,
         offsets: Sequence[Sequence[int]] = (),
-        denial_sums: tuple[int, int] | None = None,
+        denial_of: tuple[bytes, int] | None = None,
     ) -> Placed | None:
         """Writes an entry. Returns None if there is no room for it.
 
-        `wires` are the replies, at most ROTATIONS of them, and each of at most LARGE octets. `until` and `next_second`
-        are the fields `until` and `next` of `layout`. `offsets` are the offsets of the TTLs in each reply, or empty.
-        The key must not be in the memory. For a denial, `denial_sums` has the sums of a whole key and a whole reply.
+        `wires` are the replies, at most ROTATIONS of them. Each has a tail of TAIL_MIN to LARGE octets. `until` and
+        `next_second` are the fields `until` and `next` of `layout`. `offsets` are the offsets of the TTLs in each
+        reply, or empty. The key must not be in the memory.
+
+        For a denial, `key` is the key of the denial. `denial_of` is the key of a query with the reply `wires[0]`, and
+        the number of octets of its header and question.
         """
-        longest = len(wires[0]) if len(wires) == 1 else max(map(len, wires))
-        is_large = longest > SMALL
-        free = self._free[is_large]
-        count = len(wires)
-        if len(free) < count:
+        if denial_of is None:
+            query, shown, kept = key, table, min([kept_end(key, wire) for wire in wires])
+        else:
+            (query, kept), shown = denial_of, table | DENIALS
+        replies = Replies(key, query, wires, kept, shown, until, next_second, offsets)
+        is_large = replies.longest_tail > SMALL
+        pool, count = self._pools[is_large], len(wires)
+        if len(pool.free) < count:
             self._wake()
-            if len(free) < count:
+            if len(pool.free) < count:
                 return None
-        shown = table if denial_sums is None else table | DENIALS
         digest = key_hash(key, self.seed, shown)
         word = (digest & SETS - 1) * WAYS
         ways = self._sets[word : word + WAYS].tolist()
@@ -276,42 +272,17 @@ class Memory:
             return None
         word += ways.index(0)
         number = self._numbers.add_entry(hit_counter, table)
-        slots = tuple(free[-count:])
-        del free[-count:]
-        padded, key_sum = key.ljust(KEY_MAX, b"\0"), octet_sum(key) if denial_sums is None else denial_sums[0]
-        first, serials = slots[0], self._serials[is_large]
-        memory, size = (self._large_map, LARGE_SIZE) if is_large else (self._small_map, SMALL_SIZE)
-        ttl_at = _NO_OFFSETS
-        # The first slot is written last, and the program finds the other slots only through the first one. A packet may
-        # have been in the program since an earlier entry used these slots: it gets no old reply from another slot.
-        rotations, order = 1, _NO_ORDER
-        for turn in range(count - 1, -1, -1):
-            slot, wire = slots[turn], wires[turn]
-            if not turn:
-                rotations, order = count, _ORDERS[count].pack(*slots)
-            if offsets:
-                found = offsets[turn]
-                ttl_at = _OFFSETS[len(found)].pack(*found) + bytes((len(found), 0))
-            at = slot * size
-            serial = serials[at >> 2] + 1 & 0xFFFFFFFF
-            reply_sum = octet_sum(wire) if denial_sums is None else denial_sums[1]
-            head = _HEAD.pack(
-                serial, len(key), len(wire), key_sum, reply_sum, number, rotations, shown, until, next_second
-            )
-            octets = b"".join((head, ttl_at, order, padded, wire))
-            serials[at >> 2] = serial
-            memory[at : at + len(octets)] = octets
-            serials[at >> 2] = serial + 1 & 0xFFFFFFFF
-        placed = Placed(key, table, word, is_large, slots, number, hit_counter, denial_sums is not None)
-        index = self._small + first if is_large else first
+        slots = tuple(pool.free[-count:])
+        del pool.free[-count:]
+        pool.write(slots, replies, number)
+        placed = Placed(key, table, word, is_large, slots, number, hit_counter, denial_of is not None)
+        index = self._small + slots[0] if is_large else slots[0]
         self._first[index] = placed
         self._is_used[index] = 1
         self.entries += 1
         self._slots_of[is_large] += count
-        if number == UNNUMBERED:
-            self._forget_uses(index)
         self._order_stores()
-        self._sets[word] = tag << TAG_SHIFT | (LARGE_CLASS if is_large else 0) | first
+        self._sets[word] = tag << TAG_SHIFT | (LARGE_CLASS if is_large else 0) | slots[0]
         return placed
 
     def remove(self, placed: Placed) -> None:
@@ -324,7 +295,7 @@ class Memory:
         now = self._clock()
         self._numbers.remove_entries(placed.number, 1, now)
         if placed.number == UNNUMBERED:
-            self._unsettled.append((now + REST, placed))
+            self._unsettled.append((now + COUNTER_REST, placed))
         else:
             self._resting.append((now + REST, [placed]))
 
@@ -338,7 +309,7 @@ class Memory:
         self.entries, self._slots_of = 0, [0, 0]
         self.denials.clear()
         if self._numbers.entries[UNNUMBERED]:
-            self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
+            self._unsettled += [(now + COUNTER_REST, placed) for placed in gone if placed.number == UNNUMBERED]
             gone = [placed for placed in gone if placed.number != UNNUMBERED]
         self._numbers.remove_all_entries(now)
         if gone:
@@ -355,7 +326,7 @@ class Memory:
             self._slots_of[is_large] -= sum([len(one.slots) for one in gone if one.is_large == is_large])
         for number, entries in Counter([placed.number for placed in gone]).items():
             self._numbers.remove_entries(number, entries, now)
-        self._unsettled += [(now + REST, placed) for placed in gone if placed.number == UNNUMBERED]
+        self._unsettled += [(now + COUNTER_REST, placed) for placed in gone if placed.number == UNNUMBERED]
         numbered = [placed for placed in gone if placed.number != UNNUMBERED]
         if numbered:
             self._resting.append((now + REST, numbered))
@@ -370,7 +341,7 @@ class Memory:
             placed = gone.pop()
             if not gone:
                 resting.popleft()
-            self._free[placed.is_large].extend(placed.slots)
+            self._pools[placed.is_large].free.extend(placed.slots)
 
     def room(self, *, is_large: bool) -> tuple[int, int]:
         """Returns the number of free slots of a pool, and the number of all slots of the pool."""
@@ -405,7 +376,7 @@ class Memory:
 
         Leaves out the hits of entries without a number (see `take_uses`).
         """
-        return self._numbers.take(self._clock() - REST)
+        return self._numbers.take(self._clock() - COUNTER_REST)
 
     def take_uses(self) -> Iterator[list[tuple[Placed, int]]]:
         """Yields, in steps, lists of entries that were used since the last call, and the number of uses.
@@ -413,39 +384,23 @@ class Memory:
         A yielded entry may have been removed meanwhile.
         """
         began = self._clock()
-        for step, at in enumerate(self._uses_steps()):
-            octets, before = self._uses[at : at + USES_STEP * USE_SIZE], self._used[step]
-            if octets == before:
-                continue
-            self._used[step] = octets
-            pairs = zip(memoryview(octets).cast("Q"), memoryview(before).cast("Q"), strict=True)
-            found = []
-            for index, (after, earlier) in enumerate(pairs, at // USE_SIZE):
-                if after != earlier:
-                    placed = self._first[index]
-                    self._is_used[index] = 1
+        for pool, first in zip(self._pools, (0, self._small), strict=True):
+            for used in pool.take_uses():
+                found = []
+                for slot, uses in used:
+                    self._is_used[first + slot] = 1
+                    placed = self._first[first + slot]
                     if placed is not None:
-                        found.append((placed, after - earlier))
-            yield found
+                        found.append((placed, uses))
+                yield found
         settled = [one for one in self._unsettled if one[0] < began]
         if settled:
             self._unsettled = self._unsettled[len(settled) :]
             self._resting.appendleft((0.0, [placed for _, placed in settled]))
 
-    def _uses_steps(self) -> range:
-        return range(0, len(self._first) * USE_SIZE, USES_STEP * USE_SIZE)
-
-    def _forget_uses(self, index: int) -> None:
-        """Sets the uses of a slot to 0. Call it when an entry without a number is written to the slot."""
-        self._uses[index * USE_SIZE : (index + 1) * USE_SIZE] = bytes(USE_SIZE)
-        step, at = index // USES_STEP, index % USES_STEP * USE_SIZE
-        before = self._used[step]
-        self._used[step] = before[:at] + bytes(USE_SIZE) + before[at + USE_SIZE :]
-
     def counters(self) -> dict[str, int]:
         """Returns the totals of `COUNTERS` since the memory was made."""
         total = [0] * len(COUNTERS)
         for cpu in range(self._cpus):
-            at = (cpu * COUNT_WORDS + HIT_COUNTERS) * 8
-            total = list(map(add, total, _TOTALS.unpack_from(self._counts, at)))
+            total = list(map(add, total, _TOTALS.unpack_from(self._counts, cpu * COUNT_SIZE)))
         return dict(zip(COUNTERS, total, strict=True))

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from svcdns.accelerator.denials import Denials
 from svcdns.accelerator.layout import FOREVER, KEY_MAX, LARGE, ROTATIONS, SMALL, TTLS
 from svcdns.accelerator.memory import Memory, Placed
+from svcdns.accelerator.slot_pool import kept_end
 from svcdns.chain.routing import Route
 from svcdns.serving.answer_table import Entry
 from svcdns.serving.responder import Responder
@@ -116,7 +117,7 @@ class TableMirror:
             if wires[0][1] & 0xF == Rcode.NXDOMAIN:
                 self._denials.put(entry, until)
         elif len(self.refused) < MAX_REFUSED:
-            self.refused[key] = longest > SMALL
+            self.refused[key] = longest - kept_end(key, wires[0]) > SMALL
         else:
             self.has_unknown = True
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from svcdns.accelerator.hit_numbers import UNNUMBERED
 from svcdns.accelerator.layout import LARGE, PLACES
-from svcdns.accelerator.memory import REST, Memory, Place, Placed
+from svcdns.accelerator.memory import COUNTER_REST, Memory, Place, Placed
 from svcdns.accelerator.metrics import DROPPED, ENTRIES, PASSED, PASSED_REASONS, REPLIES
 from svcdns.accelerator.mirror import GuardedMirror, TableMirror, answers_packets
 from svcdns.accelerator.name_samples import Used, write_samples
@@ -301,7 +301,7 @@ class Mirrors:
             if responder not in present:
                 for _ in flush(responder):
                     pass
-            if counted > since + 2 * REST:
+            if counted > since + 2 * COUNTER_REST:
                 del self._gone[number], self._mirrors[number], self._guarded[number]
 
 

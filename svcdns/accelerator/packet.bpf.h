@@ -57,7 +57,7 @@ struct state {
 	__u64 valid_until;
 	__u64 seed;
 	__u32 places;
-	__u32 small; /* the number of small slots */
+	__u32 pad;
 	__u64 denial_ends[DENIAL_ENDS];
 	__u32 denial_depths;
 	__u32 place_changes; /* odd while the places change */

@@ -8,7 +8,7 @@ from mmap import mmap
 import pytest
 
 from svcdns.accelerator.hit_numbers import UNNUMBERED, HitNumbers
-from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS
+from svcdns.accelerator.layout import COUNT_SIZE, HIT_COUNTERS, HITS_AT
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
 
@@ -27,7 +27,7 @@ def counts() -> Iterator[mmap]:
 
 def hit(counts: mmap, cpu: int, number: int, times: int = 1) -> None:
     """Counts hits as the program does."""
-    at = cpu * COUNT_SIZE + number * 8
+    at = cpu * COUNT_SIZE + HITS_AT + number * 8
     counts[at : at + 8] = (int.from_bytes(counts[at : at + 8], "little") + times).to_bytes(8, "little")
 
 

@@ -14,7 +14,7 @@ def test_elements_are_multiples_of_eight_octets() -> None:
     """The kernel rounds the size of an array's element up to 8 octets."""
     shapes = layout.map_shapes(1024, 16, 2)
     assert tuple(shapes) == layout.MAPS
-    assert [size for size, _ in shapes.values()] == [8640, 64, 448, 1472, 8, 8256]
+    assert [size for size, _ in shapes.values()] == [8640, 64, 448, 1536, 8256]
 
 
 @pytest.mark.parametrize(("octets", "expected"), [(b"", 0), (b"\x01\x02", 0x201), (b"\xff\xff\x01", 1), (b"\1\0\2", 3)])
@@ -54,7 +54,8 @@ SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
     "name",
     [
         *("DENIALS", "DENIAL_ENDS", "DENIAL_LABELS", "DENIAL_MIN_DEPTH", "DENIAL_MAX_DEPTH", "CASE"),
-        *("KEY_MAX", "SMALL", "LARGE", "WAYS", "SETS", "ROTATIONS", "TTLS", "HIT_COUNTERS", "PLACES"),
+        *("KEY_MAX", "NAME_AT", "SMALL", "LARGE", "TAIL_MIN", "WAYS", "SETS", "ROTATIONS", "TTLS"),
+        *("HIT_COUNTERS", "PLACES"),
         *("LARGE_CLASS", "PRIME", "TAG_SHIFT", "TAG_BITS"),
     ],
 )
@@ -83,14 +84,30 @@ def fields(struct_name: str) -> dict[str, tuple[int, int]]:
 
 def test_fields_of_a_head_are_those_of_the_program() -> None:
     found = fields("head")
-    assert {name: at for name, (at, _) in found.items() if name != "pad"} == layout.HEAD_FIELDS
-    assert sum(size for _, size in found.values()) == layout.HEAD_SIZE
+    at, size = found.pop("header")
+    assert found.pop("header_end")[0] == at + size == layout.HEAD_FIELDS["header"] + layout.NAME_AT - 2
+    assert sum(found.pop("pad")) == layout.HEAD_SIZE
+    assert {name: at for name, (at, _) in found.items()} | {"header": at} == layout.HEAD_FIELDS
+
+
+def test_a_head_is_one_cache_line() -> None:
+    """A slot has a whole number of cache lines. The program reads the first three of them for most replies."""
+    assert layout.HEAD_SIZE == 64
+    assert layout.SMALL_SIZE % 64 == layout.LARGE_SIZE % 64 == 0
+
+
+def test_offsets_of_a_slot_are_those_of_the_program() -> None:
+    found = fields("offsets")
+    numbers = range(layout.TTLS + layout.ROTATIONS)
+    packed = layout.OFFSETS.pack(*numbers)
+    assert sum(size for _, size in found.values()) == layout.OFFSETS_SIZE
+    assert [packed[found[name][0]] for name in ("ttl_at", "order")] == [0, layout.TTLS]
 
 
 def test_fields_of_the_state_are_those_of_the_program() -> None:
     found = fields("state")
-    expected = (layout.VALID_UNTIL, layout.SEED, layout.PLACE_COUNT, layout.SMALL_COUNT)
-    assert tuple(found[name][0] for name in ("valid_until", "seed", "places", "small")) == expected
+    expected = (layout.VALID_UNTIL, layout.SEED, layout.PLACE_COUNT)
+    assert tuple(found[name][0] for name in ("valid_until", "seed", "places")) == expected
     assert found["denial_ends"] == (layout.DENIAL_ENDS_AT, 8 * layout.DENIAL_ENDS)
     assert found["denial_depths"] == (layout.DENIAL_DEPTHS, 4)
     assert found["place_changes"] == (layout.PLACE_CHANGES, 4)
@@ -105,4 +122,5 @@ def test_memory_of_the_program_has_the_size_of_its_fields() -> None:
 
 
 def test_counters_are_those_of_the_program() -> None:
-    assert tuple(fields("counts")) == ("hits", *layout.COUNTERS)
+    assert tuple(fields("counts")) == (*layout.COUNTERS, "hits")
+    assert fields("counts")["hits"] == (layout.HITS_AT, 8 * layout.HIT_COUNTERS)

@@ -21,20 +21,23 @@ from svcdns.accelerator.hit_numbers import UNNUMBERED
 from svcdns.accelerator.layout import (
     HEAD_FIELDS,
     KEY_AT,
+    NAME_AT,
+    OFFSETS_SIZE,
     PLACE,
     PLACE_CHANGES,
     PLACE_COUNT,
     PLACES,
-    REPLY_AT,
     ROTATIONS,
     SETS,
     SMALL,
     SMALL_SIZE,
     STATE,
+    TAIL_AT,
+    TTLS,
     key_hash,
     key_tag,
 )
-from svcdns.accelerator.memory import LAST_REPLIES, REST, Memory, Place, Placed
+from svcdns.accelerator.memory import COUNTER_REST, LAST_REPLIES, REST, Memory, Place, Placed
 from svcdns.chain.routing import DROPPED
 from svcdns.serving.metrics import HitCounter, Origin
 from tests.support.kernel_program import KernelProgram, make_maps
@@ -145,7 +148,10 @@ def test_no_packet_gets_the_reply_of_another_place_however_long_it_takes() -> No
 def test_an_entry_without_room_changes_nothing() -> None:
     clock = Clock()
     with memory(clock) as (found, _):
-        placed = [found.put(b"%d" % number, (bytes(SMALL + 1),), TABLE, counter()) for number in range(LARGE_SLOTS + 1)]
+        placed = [
+            found.put(b"%d" % number, (bytes(NAME_AT + SMALL + 1),), TABLE, counter())
+            for number in range(LARGE_SLOTS + 1)
+        ]
         assert placed[-1] is None
         assert found.entries == LARGE_SLOTS
         assert found.room(is_large=True) == (0, LARGE_SLOTS)
@@ -153,7 +159,7 @@ def test_an_entry_without_room_changes_nothing() -> None:
         found.remove(placed[0])
         assert found.room(is_large=True) == (1, LARGE_SLOTS)
         clock.turn(REST + 0.1)
-        assert found.put(b"new", (bytes(SMALL + 1),), TABLE, counter()) is not None
+        assert found.put(b"new", (bytes(NAME_AT + SMALL + 1),), TABLE, counter()) is not None
 
 
 class Stores:
@@ -161,6 +167,7 @@ class Stores:
 
     def __init__(self, stored: Any, before: Callable[[], None]) -> None:
         self.stored, self.before = stored, before
+        self.release = getattr(stored, "release", None)
 
     def __getitem__(self, where: int) -> Any:
         return self.stored[where]
@@ -177,10 +184,10 @@ class PausedPackets:
     """
 
     def __init__(self, made: Memory) -> None:
-        self.written, self.packets, self.replies = made._small_map, deque[tuple[int, int]](maxlen=8), 0
-        made._small_map = Stores(self.written, self.go_on)  # type: ignore[assignment]
-        serials, large_serials = made._serials
-        made._serials = Stores(serials, self.go_on), large_serials  # type: ignore[assignment]
+        pool, _ = made._pools
+        self.written, self.packets, self.replies = pool._memory, deque[tuple[int, int]](maxlen=8), 0
+        pool._memory = Stores(self.written, self.go_on)  # type: ignore[assignment]
+        pool._serials = Stores(pool._serials, self.go_on)  # type: ignore[assignment]
 
     def go_on(self) -> None:
         """Fails if a packet gets a version that had been removed when the packet arrived."""
@@ -194,7 +201,7 @@ class PausedPackets:
         head = self.head(first)
         order = head["order"][: head["rotations"]] if head["rotations"] > 1 else [first]
         heads = [(slot, self.head(slot)) for slot in order] if self.is_valid(head) else []
-        replies = [slot * SMALL_SIZE + REPLY_AT for slot, head in heads if self.is_valid(head)]
+        replies = [slot * SMALL_SIZE + TAIL_AT for slot, head in heads if self.is_valid(head)]
         return [int.from_bytes(self.written[at : at + 4], "little") for at in replies]
 
     def head(self, slot: int) -> dict[str, Any]:
@@ -203,7 +210,7 @@ class PausedPackets:
         serial, key_len, rotations = (
             self.written[at + HEAD_FIELDS[name]] for name in ("serial", "key_len", "rotations")
         )
-        order = unpack_from(f"<{ROTATIONS}H", self.written, at + HEAD_FIELDS["order"])
+        order = unpack_from(f"<{2 * TTLS + 2}x{ROTATIONS}H", self.written, at + SMALL_SIZE - OFFSETS_SIZE)
         key = self.written[at + KEY_AT : at + KEY_AT + key_len]
         return {"serial": serial, "rotations": rotations, "order": order, "key": key}
 
@@ -232,13 +239,15 @@ def test_no_packet_gets_an_old_reply_however_long_it_takes(monkeypatch: pytest.M
 
 def test_the_first_slot_of_an_entry_is_written_last() -> None:
     with memory(Clock()) as (found, _):
-        written, states = found._small_map, list[bytes]()
-        found._small_map = Stores(  # type: ignore[assignment]
-            written, lambda: states.append(bytes(written[slot * SMALL_SIZE + REPLY_AT] for slot in range(SLOTS)))
+        pool, _ = found._pools
+        written, states = pool._memory, list[bytes]()
+        pool._memory = Stores(  # type: ignore[assignment]
+            written, lambda: states.append(bytes(written[slot * SMALL_SIZE + TAIL_AT] for slot in range(SLOTS)))
         )
         placed = found.put(KEY, [b"\1" * 60] * 3, TABLE, counter())
     assert placed is not None
-    assert [[state[slot] for slot in placed.slots] for state in states] == [[0, 0, 0], [0, 0, 1], [0, 1, 1]]
+    before_each_store = [[state[slot] for slot in placed.slots] for state in states]
+    assert before_each_store == [[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]]  # the last store is that of `order`
 
 
 def test_two_keys_with_the_same_tag_do_not_share_a_set() -> None:
@@ -346,7 +355,7 @@ def test_every_reply_is_counted_once(steps: list[tuple[str, int, int]]) -> None:
             take_uses()
         assert +counted == +sent
         found.remove_all(list(placed.values()))
-        clock.turn(REST + 0.1)
+        clock.turn(COUNTER_REST + 0.1)
         take_uses()
         list(found.take_hits())
         assert found._numbers.free == 2

@@ -122,13 +122,13 @@ def test_an_entry_that_was_evicted_from_the_table_is_invalidated(purged: bool) -
 
 def test_an_evicted_entry_is_replaced() -> None:
     with world() as found:
-        found.table.put(entry(b"key", wires=(b"reply 1",)))
+        found.table.put(entry(b"key", wires=(b"reply number 1",)))
         found.table.allow(0)
         found.table.allow(1 << 20)
-        found.table.put(entry(b"key", wires=(b"reply 2",)))
-        assert found.replies(b"key") == [b"reply 2"]
+        found.table.put(entry(b"key", wires=(b"reply number 2",)))
+        assert found.replies(b"key") == [b"reply number 2"]
         list(found.table.purge())
-        assert found.replies(b"key") == [b"reply 2"]
+        assert found.replies(b"key") == [b"reply number 2"]
 
 
 def test_a_demoted_entry_comes_back_at_its_next_use() -> None:
@@ -226,7 +226,7 @@ def test_a_responder_that_must_see_queries_has_no_copies(fields: dict[str, objec
 
 
 def test_of_many_rotations_some_are_chosen_evenly() -> None:
-    wires = tuple(b"reply %02d" % number for number in range(48))
+    wires = tuple(b"reply number %02d" % number for number in range(48))
     with world(small=40) as found:
         found.table.put(entry(b"key", wires=wires))
         replies = found.replies(b"key")
@@ -260,10 +260,10 @@ def test_the_entries_of_another_table_stay_at_a_clear() -> None:
     with world() as found:
         other = AnswerTable(1 << 20, found.clock)
         other.mirror = found.mirror_of(other, 7)
-        found.table.put(entry(b"key", wires=(b"of 3",)))
-        other.put(entry(b"key", wires=(b"of 7",)))
+        found.table.put(entry(b"key", wires=(b"reply of table 3",)))
+        other.put(entry(b"key", wires=(b"reply of table 7",)))
         found.table.clear()
-        assert (found.replies(b"key", 3), found.replies(b"key", 7)) == ([], [b"of 7"])
+        assert (found.replies(b"key", 3), found.replies(b"key", 7)) == ([], [b"reply of table 7"])
 
 
 @dataclass

@@ -15,6 +15,7 @@ import pytest
 
 from svcdns.accelerator import client, memory, mirror
 from svcdns.accelerator.client import GREETING_TIMEOUT, LONG_RETRY, RETRY
+from svcdns.accelerator.layout import MAPS
 from svcdns.accelerator.memory import LAST_REPLIES, REST
 from svcdns.accelerator.mirrors import Mirrors
 from svcdns.accelerator.owner import Accelerator
@@ -52,7 +53,7 @@ class Accelerated(World):
         )
         self.doubles: list[HelperDouble] = []
 
-    def helper(self, made: Greeting | None = None, maps: int = 6) -> HelperDouble:
+    def helper(self, made: Greeting | None = None, maps: int = len(MAPS)) -> HelperDouble:
         """Starts a double of the helper."""
         self.socket.unlink(missing_ok=True)
         self.doubles.append(HelperDouble(self.socket, made or greeting(LOCAL), maps))
@@ -361,8 +362,8 @@ async def test_an_unexpected_error_while_connecting(
 @pytest.mark.parametrize(
     ("made", "maps", "text"),
     [
-        pytest.param(failing("no permission"), 6, "no permission", id="error"),
-        pytest.param(greeting(LOCAL), 5, "a descriptor for each map", id="maps missing"),
+        pytest.param(failing("no permission"), len(MAPS), "no permission", id="error"),
+        pytest.param(greeting(LOCAL), len(MAPS) - 1, "a descriptor for each map", id="maps missing"),
     ],
 )
 async def test_a_helper_without_a_program(

@@ -18,12 +18,12 @@ def test_greeting_round_trip() -> None:
     [
         (b"", "malformed"),
         (b'{"layout":"1"}', "malformed"),
-        (b'{"layout":3}', "layout 3"),
-        (b'{"layout":2,"error":"no permission"}', "no permission"),
-        (b'{"layout":2,"small":16384,"large":512}', "impossible size"),
-        (b'{"layout":2,"small":65537,"large":512,"cpus":2}', "impossible size"),
-        (b'{"layout":2,"small":16384,"large":-1,"cpus":2}', "impossible size"),
-        (b'{"layout":2,"small":16384,"large":512,"cpus":99999999999999999999999}', "malformed|impossible size"),
+        (b'{"layout":4}', "layout 4"),
+        (b'{"layout":3,"error":"no permission"}', "no permission"),
+        (b'{"layout":3,"small":16384,"large":512}', "impossible size"),
+        (b'{"layout":3,"small":65537,"large":512,"cpus":2}', "impossible size"),
+        (b'{"layout":3,"small":16384,"large":-1,"cpus":2}', "impossible size"),
+        (b'{"layout":3,"small":16384,"large":512,"cpus":99999999999999999999999}', "malformed|impossible size"),
     ],
 )
 def test_unusable_greetings(message: bytes, text: str) -> None:

@@ -68,12 +68,14 @@ def client(network: VirtualNetwork, family: str) -> socket.socket:
 
 
 def entries(count: int, seed: int) -> Iterator[tuple[bytes, bytes]]:
-    """Random keys and replies, of all lengths that are possible."""
+    """Random keys and replies, of all lengths that are possible. Some octets after the header are the same in both."""
     chance = random.Random(seed)
     for number in range(count):
         length = chance.randint(15, layout.KEY_MAX)
         limit = layout.LARGE if number % 8 == 0 else layout.SMALL
-        yield chance.randbytes(length), chance.randbytes(chance.randint(length + 1, limit))
+        key, same = chance.randbytes(length), chance.randint(layout.NAME_AT, length)
+        tail = chance.randint(length + 1 - same + layout.TAIL_MIN, limit)
+        yield key, chance.randbytes(layout.NAME_AT) + key[layout.NAME_AT : same] + chance.randbytes(tail)
 
 
 @pytest.fixture(params=[True, False], ids=["partial checksums", "full checksums"])

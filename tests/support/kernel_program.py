@@ -23,22 +23,25 @@ from svcdns.accelerator.layout import (
     DENIALS,
     HEAD,
     HEAD_FIELDS,
-    HIT_COUNTERS,
+    HITS_AT,
     KEY_AT,
     KEY_MAX,
     LARGE_CLASS,
     LARGE_SIZE,
     MAPS,
+    NAME_AT,
+    OFFSETS,
+    OFFSETS_SIZE,
     PLACE,
     PLACE_CHANGES,
-    REPLY_AT,
     SETS,
     SMALL_SIZE,
     STATE,
     TAG_SHIFT,
+    TAIL_AT,
     TTLS,
     UNLIKE,
-    USE_SIZE,
+    USES_AT,
     WAYS,
     WORD_SIZE,
     key_hash,
@@ -46,6 +49,7 @@ from svcdns.accelerator.layout import (
     label_bit,
     map_shapes,
     octet_sum,
+    sum_change,
 )
 
 
@@ -102,16 +106,15 @@ class KernelProgram:
         If `count` is true, returns only one of them, and counts it, or counts why there is none.
         """
         ns = round(now * 1e9)
-        valid_until, seed, _, small_count = STATE.unpack_from(self._maps["state"])
+        valid_until, seed, _ = STATE.unpack_from(self._maps["state"])
         digest = key_hash(key, seed, table)
         words = self._words(digest)
         if not words:
             return self._passed("unknown", count=count)
-        memory, size = (
-            (self._maps["large"], LARGE_SIZE) if words[0] & LARGE_CLASS else (self._maps["small"], SMALL_SIZE)
-        )
+        pool, size = ("large", LARGE_SIZE) if words[0] & LARGE_CLASS else ("small", SMALL_SIZE)
         slot = words[0] & LARGE_CLASS - 1
-        head = self._head(memory, slot * size)
+        memory = self._maps[pool]
+        head = self._head(memory, slot * size, size)
         known = memory[slot * size + KEY_AT : slot * size + KEY_AT + KEY_MAX]
         if known != key.ljust(KEY_MAX, b"\0") or head["key_len"] != len(key) or head["table"] != table:
             return self._passed("unknown", count=count)
@@ -119,12 +122,12 @@ class KernelProgram:
             return self._passed("stale", count=count)
         if ns > head["until"]:
             return self._passed("expired", count=count)
-        order = head["order"][: max(1, head["rotations"])]
+        order = head["order"][: head["rotations"]] if head["rotations"] > 1 else [slot]
         if count:
             order = [self._random.choice(order)]
-            self._add("counts", self._random.randrange(self.cpus) * COUNT_SIZE + head["hit_counter"] * 8, 1)
-            self._add("uses", (slot + (small_count if words[0] & LARGE_CLASS else 0)) * USE_SIZE, 1)
-        return [self._reply(memory, turn * size, ns) for turn in order]
+            self._add("counts", self._random.randrange(self.cpus) * COUNT_SIZE + HITS_AT + head["hit_counter"] * 8, 1)
+            self._add(pool, slot * size + USES_AT, 1)
+        return [self._reply(memory, turn * size, size, ns) for turn in order]
 
     def denial(self, key: bytes, table: int, now: float) -> bytes | None:
         """Returns the reply of a denial to a key at the time `now`, or None if there is none."""
@@ -147,10 +150,12 @@ class KernelProgram:
                 if not unpack_from("<Q", state, DENIAL_LABELS_AT + bit // 64 * 8)[0] >> bit % 64 & 1:
                     continue
                 slot = self._small_slot(shared, table | DENIALS)
-                if slot >= 0 and round(now * 1e9) <= self._head(self._maps["small"], slot)["until"]:
-                    length = self._head(self._maps["small"], slot)["reply_len"]
-                    wire = self._maps["small"][slot + REPLY_AT : slot + REPLY_AT + length]
-                    return wire[:10] + key[10:question_end] + wire[10:]
+                if slot >= 0 and round(now * 1e9) <= self._head(self._maps["small"], slot, SMALL_SIZE)["until"]:
+                    head = self._head(self._maps["small"], slot, SMALL_SIZE)
+                    tail = self._maps["small"][slot + TAIL_AT : slot + TAIL_AT + head["tail_len"]]
+                    wire: bytes = head["header"] + key[NAME_AT:question_end] + tail
+                    assert (head["sum"] - sum_change(octet_sum(key), octet_sum(wire))) % 0xFFFF == 0
+                    return wire
         return None
 
     def _small_slot(self, key: bytes, table: int) -> int:
@@ -167,22 +172,19 @@ class KernelProgram:
         ways = unpack_from(f"<{WAYS}I", self._maps["sets"], (digest & SETS - 1) * WAYS * WORD_SIZE)
         return [word for word in ways if word >> TAG_SHIFT == key_tag(digest)]
 
-    def _head(self, memory: mmap.mmap, at: int) -> dict[str, Any]:
-        values = HEAD.unpack_from(memory, at)
-        names = list(HEAD_FIELDS)
-        where = names.index("ttl_at")
-        found = dict(zip(names[:where], values, strict=False))
-        found["ttl_at"], found["ttls"] = values[where : where + TTLS], values[where + TTLS]
-        found["order"] = values[where + TTLS + 1 :]
+    def _head(self, memory: mmap.mmap, at: int, size: int) -> dict[str, Any]:
+        found: dict[str, Any] = dict(zip(HEAD_FIELDS, HEAD.unpack_from(memory, at), strict=True))
+        offsets = OFFSETS.unpack_from(memory, at + size - OFFSETS_SIZE)
+        found["ttl_at"], found["order"] = offsets[:TTLS], offsets[TTLS:]
         assert found["serial"] % 2 == 0
         return found
 
-    def _reply(self, memory: mmap.mmap, at: int, ns: int) -> bytes:
-        head = self._head(memory, at)
-        wire = bytearray(memory[at + REPLY_AT : at + REPLY_AT + head["reply_len"]])
+    def _reply(self, memory: mmap.mmap, at: int, size: int, ns: int) -> bytes:
+        head = self._head(memory, at, size)
         key = memory[at + KEY_AT : at + KEY_AT + head["key_len"]]
-        assert (head["key_sum"], head["reply_sum"]) == (octet_sum(key), octet_sum(bytes(wire)))
-        assert len(wire) > len(key)
+        tail = memory[at + TAIL_AT : at + TAIL_AT + head["tail_len"]]
+        wire = bytearray(head["header"] + key[NAME_AT : head["kept_end"]] + tail)
+        assert head["sum"] == sum_change(octet_sum(key), octet_sum(bytes(wire)))
         if head["next"] and ns >= head["next"]:
             steps = (ns - head["next"]) // 1_000_000_000 + 1
             for offset in head["ttl_at"][: head["ttls"]]:
@@ -192,7 +194,7 @@ class KernelProgram:
 
     def _passed(self, reason: str, *, count: bool) -> list[bytes]:
         if count:
-            self._add("counts", (HIT_COUNTERS + COUNTERS.index(reason)) * 8, 1)
+            self._add("counts", COUNTERS.index(reason) * 8, 1)
         return []
 
     def _add(self, name: str, at: int, amount: int) -> None:

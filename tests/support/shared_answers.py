@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from svcdns.accelerator import layout
+from svcdns.accelerator.slot_pool import kept_end
 
 
 def shared_memory(descriptor: int, size: int, elements: int) -> mmap.mmap:
@@ -36,7 +37,7 @@ class SharedAnswers:
         self.memory["state"][at : at + len(place)] = place
         self.places += 1
         valid = time.monotonic_ns() + 3600 * 10**9
-        self.memory["state"][: layout.STATE.size] = layout.STATE.pack(valid, self.seed, self.places, self.small)
+        self.memory["state"][: layout.STATE.size] = layout.STATE.pack(valid, self.seed, self.places)
 
     def put(
         self,
@@ -48,26 +49,43 @@ class SharedAnswers:
         until: int = layout.FOREVER,
         first_step: int = 0,
         ttl_at: Sequence[int] = (),
+        denial_of: bytes | None = None,
     ) -> int:
-        """Adds an entry. Returns the offset of its word in `sets`, or -1 if the set has no room for it."""
+        """Adds an entry. Returns the offset of its word in `sets`, or -1 if the set has no room for it.
+
+        `denial_of` is the key of the query with the reply `replies[0]`, if `key` is the key of a denial.
+        """
+        query = denial_of or key
+        kept = [kept_end(key, one) if denial_of is None else len(query) - (11 if query[9] else 0) for one in replies]
         digest = layout.key_hash(key, self.seed, table)
         at, tag = (digest & layout.SETS - 1) * layout.WAYS * layout.WORD_SIZE, layout.key_tag(digest)
         ways = struct.unpack_from(f"<{layout.WAYS}I", self.memory["sets"], at)
         if 0 not in ways or tag in {way >> layout.TAG_SHIFT for way in ways}:
             return -1
         pool, size = (
-            ("small", layout.SMALL_SIZE) if max(map(len, replies)) <= layout.SMALL else ("large", layout.LARGE_SIZE)
+            ("small", layout.SMALL_SIZE)
+            if max(len(reply) - end for reply, end in zip(replies, kept, strict=True)) <= layout.SMALL
+            else ("large", layout.LARGE_SIZE)
         )
         slots = range(self.next[pool], self.next[pool] + len(replies))
         self.next[pool] += len(replies)
-        for slot, reply in zip(slots, replies, strict=True):
+        for slot, reply, end in zip(slots, replies, kept, strict=True):
             head = layout.HEAD.pack(
-                *(2, len(key), len(reply), layout.octet_sum(key), layout.octet_sum(reply)),
-                *(hit_counter, len(slots), table, until, first_step),
-                *(*ttl_at, *[0] * (layout.TTLS - len(ttl_at)), len(ttl_at)),
-                *(*slots, *[0] * (layout.ROTATIONS - len(slots))),
+                *(
+                    2,
+                    layout.sum_change(layout.octet_sum(query), layout.octet_sum(reply)),
+                    until,
+                    first_step,
+                    0,
+                    reply[: layout.NAME_AT],
+                ),
+                *(len(key), end, len(reply) - end, hit_counter, len(slots), table, len(ttl_at)),
             )
-            octets = head + key.ljust(layout.KEY_MAX, b"\0") + reply
+            offsets = layout.OFFSETS.pack(
+                *(*ttl_at, *[0] * (layout.TTLS - len(ttl_at))), *(*slots, *[0] * (layout.ROTATIONS - len(slots)))
+            )
+            octets = head + key.ljust(layout.KEY_MAX, b"\0") + reply[end:]
+            octets = octets.ljust(size - len(offsets), b"\0") + offsets
             self.memory[pool][slot * size : slot * size + len(octets)] = octets
         at += ways.index(0) * layout.WORD_SIZE
         word = tag << layout.TAG_SHIFT | (layout.LARGE_CLASS if pool == "large" else 0) | slots[0]
@@ -86,12 +104,7 @@ class SharedAnswers:
         shared = key[:10] + bytes([label_at - 10]) + key[label_at:]
         bit = layout.label_bit(shared)
         struct.pack_into("<Q", self.memory["state"], layout.DENIAL_LABELS_AT + bit // 64 * 8, 1 << bit % 64)
-        slot = self.next["small"]
-        word_at = self.put(shared, [reply[:10] + reply[question_end:]], table | layout.DENIALS)
-        sums = layout.octet_sum(key), layout.octet_sum(reply)
-        at = slot * layout.SMALL_SIZE + layout.HEAD_FIELDS["key_sum"]
-        struct.pack_into("<HH", self.memory["small"], at, *sums)
-        return word_at
+        return self.put(shared, [reply], table | layout.DENIALS, denial_of=key)
 
     def remove(self, word_at: int) -> None:
         """Removes the entry whose word has this offset."""
@@ -103,15 +116,19 @@ class SharedAnswers:
 
     def uses(self) -> list[int]:
         """Returns the replies of each slot, small slots first."""
-        return list(memoryview(self.memory["uses"]).cast("Q"))
+        pools = (("small", layout.SMALL_SIZE), ("large", layout.LARGE_SIZE))
+        found = [
+            memoryview(self.memory[pool]).cast("Q")[layout.USES_AT // 8 :: size // 8].tolist() for pool, size in pools
+        ]
+        return [*found[0][: self.small], *found[1]]
 
     def hits(self, hit_counter: int) -> int:
         """Returns the hits of a counter, of all CPUs."""
-        return self._sum(hit_counter)
+        return self._sum(len(layout.COUNTERS) + hit_counter)
 
     def count(self, name: str) -> int:
         """Returns a counter of `layout.COUNTERS`, of all CPUs."""
-        return self._sum(layout.HIT_COUNTERS + layout.COUNTERS.index(name))
+        return self._sum(layout.COUNTERS.index(name))
 
     def _sum(self, word: int) -> int:
         sizes = [cpu * layout.COUNT_SIZE + word * 8 for cpu in range(self.cpus)]
