@@ -84,8 +84,7 @@ struct work {
 	volatile __u32 cpu, at, length, table, slot, tail_len, first_serial, serial, check, longer, ttl;
 	volatile __u32 question_end, kept_end, payload_len, labels, depths, place_changes;
 	volatile __u8 starts[16];
-	volatile __u32 more;
-	__u64 pad[5]; /* so that no cache line has values of two CPUs */
+	__u8 pad[44]; /* so that no cache line has values of two CPUs */
 };
 
 struct counts {
