@@ -20,6 +20,7 @@ from typing import Final
 
 from svcdns.accelerator.layout import MAPS
 from svcdns.accelerator.protocol import (
+    CHANGED,
     MESSAGE_MAX,
     REPLACED,
     AcceleratorError,
@@ -40,6 +41,8 @@ A replaced worker usually ends within this time. A later attempt helps if the su
 """
 TAKEN_OVER: Final = "another worker has taken over"
 """The reason that `lost` gets when another worker has become the owner, as at each upgrade in place."""
+INTERFACE_CHANGED: Final = "the network interface or its addresses have changed"
+"""The reason that `lost` gets when the helper has detached the program, because it was made for other addresses."""
 _CLOCK_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _CREDENTIALS: Final = struct.Struct("=iII")
 _MAP_LINK: Final = "anon_inode:bpf-map"
@@ -124,6 +127,8 @@ class Client:
             )
             if message == REPLACED:
                 self._fail(TAKEN_OVER, LONG_RETRY)
+            elif message == CHANGED:
+                self._fail(INTERFACE_CHANGED)
             elif not message:
                 self._fail("the helper has closed the connection")
             elif not self._is_greeted:

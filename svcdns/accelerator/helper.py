@@ -4,6 +4,9 @@ Each new connection gets maps and a program of its own, and becomes the owner. A
 earlier owner is detached, so later writes of the earlier owner have no effect. When the owner's connection ends, the
 program is detached. The kernel detaches the program if this process dies.
 
+When the interface or its addresses change, the program is detached too, because it may answer at an address that is
+gone. The owner connects again, and learns the present addresses and MTU.
+
 Only processes of chosen users become the owner, because the owner writes the replies. At most MAX_NEW connections in
 NEW_PERIOD get maps, because a process that keeps descriptors keeps the memory of the maps.
 """
@@ -25,10 +28,12 @@ from typing import Final
 
 from svcdns.accelerator import bpf
 from svcdns.accelerator.elf import Program, read_program
-from svcdns.accelerator.interface import Interface, pod_interface
+from svcdns.accelerator.interface import Interface, UnusableInterface, pod_interface
+from svcdns.accelerator.interface_changes import open_changes, read_changes
 from svcdns.accelerator.layout import LARGE_SLOTS, MAPS, SMALL_SLOTS, program_shapes
 from svcdns.accelerator.obstacles import explain, explain_rejection, read_rights
 from svcdns.accelerator.protocol import (
+    CHANGED,
     IMAGE_UID,
     REPLACED,
     AcceleratorError,
@@ -85,6 +90,8 @@ class Attachment:
         self._wanted = interface
         self._link: int | None = None
         self._index = 0
+        self._interface: Interface | None = None
+        """The interface as it was when the last program was attached."""
 
     def renew(self) -> tuple[Interface, dict[str, int]]:
         """Attaches a new program with empty maps, in place of an earlier one. Returns the descriptors of the maps.
@@ -94,11 +101,23 @@ class Attachment:
         bpf.check_machine()
         try:
             interface = pod_interface(self._wanted)
-            return interface, self._renew(interface, read_program(_object(), SECTION))
+            maps = self._renew(interface, read_program(_object(), SECTION))
         except bpf.Rejected as error:
             raise AcceleratorError(explain_rejection(error)) from error
         except OSError as error:
             raise AcceleratorError(explain(error, read_rights())) from error
+        self._interface = interface
+        return interface, maps
+
+    def change(self) -> str:
+        """Returns how the interface differs from the one of the last program, or an empty text."""
+        try:
+            present = pod_interface(self._wanted)
+        except UnusableInterface as error:
+            return str(error)
+        if self._interface is None or present.is_like(self._interface):
+            return ""
+        return f"the interface {present.name} or its addresses have changed"
 
     def _renew(self, interface: Interface, code: Program) -> dict[str, int]:
         maps: dict[str, int] = {}
@@ -157,6 +176,7 @@ class Helper:
         self._owner: socket.socket | None = None
         self._failure = ""
         self._listener = _listen(address)
+        self._changes = open_changes()
 
     def check(self) -> Interface:
         """Attaches and detaches a program, as a test. Raises AcceleratorError."""
@@ -167,11 +187,16 @@ class Helper:
         return interface
 
     def serve_once(self) -> None:
-        """Waits for a connection, or for the end of the owner's connection, and handles it."""
-        waiting = [self._listener] if self._owner is None else [self._owner, self._listener]
+        """Waits for a connection, the end of the owner's connection, or a change of the interface, and handles it."""
+        waiting = [self._changes, self._listener]
+        if self._owner is not None:
+            waiting.append(self._owner)
         ready, _, _ = select.select(waiting, [], [])
         if self._owner in ready and self._has_ended(self._owner):
             self._release("the worker closed its connection")
+        if self._changes in ready:
+            read_changes(self._changes)
+            self._check_interface()
         if self._listener in ready:
             try:
                 connection, _ = self._listener.accept()
@@ -191,6 +216,7 @@ class Helper:
         if self._owner is not None:
             self._owner.close()
         self._listener.close()
+        self._changes.close()
 
     def note_failure(self, text: str) -> None:
         """Writes a log line, unless it is the same as the previous line."""
@@ -242,6 +268,14 @@ class Helper:
             self.note_failure(reason)
             raise Refused(reason)
         self._renewed.append(now)
+
+    def _check_interface(self) -> None:
+        """Ends the owner's connection if the interface has changed."""
+        if self._owner is not None and (reason := self._attachment.change()):
+            self._attachment.detach()
+            with suppress(OSError):
+                self._owner.send(CHANGED)
+            self._release(reason)
 
     def _release(self, reason: str) -> None:
         self._attachment.detach()

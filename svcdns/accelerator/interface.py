@@ -35,6 +35,13 @@ class Interface:
     addresses: tuple[str, ...]
     mtu: int = 0
 
+    def is_like(self, other: Interface) -> bool:
+        """Returns True if `other` is the same interface, with the same addresses in any order."""
+        return (self.name, self.index, self.mtu, frozenset(self.addresses)) == (
+            *(other.name, other.index, other.mtu),
+            frozenset(other.addresses),
+        )
+
 
 def pod_interface(name: str | None) -> Interface:
     """Returns the interface `name`, or without a name the interface of the default route. Raises UnusableInterface."""

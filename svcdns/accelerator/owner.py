@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from svcdns.accelerator.client import TAKEN_OVER, Client, is_bpf_map
+from svcdns.accelerator.client import INTERFACE_CHANGED, TAKEN_OVER, Client, is_bpf_map
 from svcdns.accelerator.layout import PLACES
 from svcdns.accelerator.memory import LAST_REPLIES, Memory
 from svcdns.accelerator.metrics import UP
@@ -129,7 +129,7 @@ class Accelerator:
             asyncio.get_running_loop().call_later(LAST_REPLIES, self._finish_all)
         if reason not in self._failures:
             self._failures.add(reason)
-            level = logging.INFO if reason == TAKEN_OVER else logging.WARNING
+            level = logging.INFO if reason in {TAKEN_OVER, INTERFACE_CHANGED} else logging.WARNING
             log.log(level, LogLine("accelerator not used", reason=reason))
 
     def _detach(self) -> None:

@@ -25,6 +25,9 @@ MESSAGE_MAX: Final = 16384
 CPUS_MAX: Final = 8192
 """The most CPUs that a kernel can be built for."""
 REPLACED: Final = b'{"replaced":true}'
+"""The last message to a worker when another worker has become the owner."""
+CHANGED: Final = b'{"changed":true}'
+"""The last message to a worker when the interface or its addresses have changed."""
 
 
 class AcceleratorError(SvcdnsError):

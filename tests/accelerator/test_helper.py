@@ -16,7 +16,7 @@ from svcdns.accelerator import helper as helper_module
 from svcdns.accelerator.helper import MAX_NEW, NEW_PERIOD, Attachment, Helper, SocketTaken, possible_cpus
 from svcdns.accelerator.interface import Interface, UnusableInterface
 from svcdns.accelerator.layout import MAPS
-from svcdns.accelerator.protocol import REPLACED, AcceleratorError, decode_greeting
+from svcdns.accelerator.protocol import CHANGED, REPLACED, AcceleratorError, decode_greeting
 from tests.support.world import Clock
 
 
@@ -25,7 +25,7 @@ class FileAttachment(Attachment):
 
     def __init__(self) -> None:
         super().__init__("eth0")
-        self.attached, self.failure = 0, ""
+        self.attached, self.failure, self.changed = 0, "", ""
 
     def renew(self) -> tuple[Interface, dict[str, int]]:
         if self.failure:
@@ -35,6 +35,9 @@ class FileAttachment(Attachment):
 
     def detach(self) -> None:
         self.attached = 0
+
+    def change(self) -> str:
+        return self.changed
 
 
 @pytest.fixture
@@ -84,6 +87,36 @@ def test_a_second_connection_ends_the_first(helper: Helper, attachment: FileAtta
         assert (first.recv(100), first.recv(100)) == (REPLACED, b"")
         assert decode_greeting(second.recv(16384)).interface == "eth0"
         assert attachment.attached == 2
+
+
+def test_a_change_of_the_interface_ends_the_connection(
+    helper: Helper,
+    attachment: FileAttachment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A message about something else changes nothing, nor does a change without a connection."""
+    receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    receiver.setblocking(False)
+    monkeypatch.setattr(helper, "_changes", receiver)
+    with receiver, sender, connect(tmp_path) as connection, caplog.at_level("INFO"):
+        attachment.changed = "there is no interface eth0 here"
+        sender.send(b"message")
+        helper.serve_once()
+        assert attachment.attached == 1
+        connection.recv(16384)
+        attachment.changed = ""
+        sender.send(b"message")
+        helper.serve_once()
+        assert attachment.attached == 1
+        attachment.changed = "there is no interface eth0 here"
+        sender.send(b"message")
+        sender.send(b"message")
+        helper.serve_once()
+        assert attachment.attached == 0
+        assert (connection.recv(100), connection.recv(100)) == (CHANGED, b"")
+    assert caplog.messages[-1] == 'accelerator detached reason="there is no interface eth0 here"'
 
 
 def test_a_connection_that_has_ended_takes_nothing_over(

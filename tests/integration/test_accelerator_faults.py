@@ -15,7 +15,7 @@ import pytest
 
 from bench.accelerator_race import why_unavailable
 from bench.cluster import Cluster
-from tests.support.accelerated import QUIET, Accelerated
+from tests.support.accelerated import QUIET, Accelerated, connect_pod
 from tests.support.server import is_alive, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -172,3 +172,48 @@ def test_a_sidecar_that_is_killed_and_started_again(lab: Accelerated) -> None:
     lines = [line for line in lab.server.whole_log().splitlines()[len(before) :] if "accelerator" in line]
     assert len(lines) == 2
     assert "Traceback" not in lab.server.whole_log()
+
+
+def test_an_address_that_is_added_and_removed(lab: Accelerated) -> None:
+    """The kernel answers at an address that is added late, and never at an address that is removed."""
+    packet = lab.packet(SERVICE)
+    lab.warm([packet])
+    late = "10.99.0.5"
+    with lab.client() as sock:
+        sock.settimeout(QUIET)
+        sock.connect((late, lab.server.port))
+        lab.pod.ip("addr", "add", f"{late}/24", "dev", "eth0")
+        lab.node.ip(
+            "neigh", "replace", late, "lladdr", lab.pod.mac("eth0").hex(":"), "dev", "veth0", "nud", "permanent"
+        )
+
+        def answers() -> bool:
+            try:
+                sock.send(packet)
+                return bool(sock.recv(4096))
+            except OSError:
+                return False
+
+        def kernel_answers() -> bool:
+            with lab.only_kernel():
+                return answers()
+
+        until("the kernel's reply at the new address", lambda: answers() and kernel_answers())
+        detached = lab.sidecar.log.count("have changed")
+        lab.pod.ip("addr", "del", f"{late}/24", "dev", "eth0")
+        until("the detachment", lambda: lab.sidecar.log.count("have changed") > detached)
+        assert not answers()
+        lab.until_up()
+        lab.warm([packet])
+        assert not answers()
+
+
+def test_an_interface_that_is_made_again(lab: Accelerated) -> None:
+    """The server says that the kernel does not answer, and connects to the new interface."""
+    lab.warm([lab.packet(SERVICE)])
+    lab.pod.ip("link", "del", "eth0")
+    lab.until_metric("svcdns_accelerator_up", 0)
+    connect_pod(lab.network)
+    lab.until_up()
+    lab.warm([lab.packet(SERVICE)])
+    assert "Traceback" not in lab.sidecar.log

@@ -48,13 +48,18 @@ ADDRESSES: Final = {"IPv4": Ends("10.99.0.2", "10.99.0.1"), "IPv6": Ends("fd99::
 def make_network() -> VirtualNetwork:
     """Returns the namespaces `pod`, `node` and `other`. `pod` and `node` know each other's hardware address."""
     network = VirtualNetwork("pod", "node", "other")
+    connect_pod(network)
+    return network
+
+
+def connect_pod(network: VirtualNetwork) -> None:
+    """Joins `pod` and `node` with a pair of interfaces."""
     network.join(
         "pod", "eth0", "node", "veth0",
         left_addresses=["10.99.0.2/24", "fd99::2/64"], right_addresses=["10.99.0.1/24", "fd99::1/64"],
     )  # fmt: skip
     know_each_other(network)
     network["pod"].ip("route", "add", "default", "via", "10.99.0.1")
-    return network
 
 
 def know_each_other(network: VirtualNetwork) -> None:
