@@ -59,6 +59,7 @@ def test_a_closed_peer_is_an_error() -> None:
     right.close()
 
 
+@pytest.mark.usefixtures("_only_own_descriptors")
 def test_missing_descriptors_break_the_channel() -> None:
     """If the process may not open all descriptors, it drops the message and closes the received ones."""
     left, right = pair()
@@ -103,6 +104,7 @@ def test_octets_that_are_no_message_break_the_channel(octets: bytes, reason: str
     right.close()
 
 
+@pytest.mark.usefixtures("_only_own_descriptors")
 @pytest.mark.parametrize(
     "octets",
     [

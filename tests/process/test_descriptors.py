@@ -34,6 +34,7 @@ def test_the_soft_limit_is_raised(
     assert made == raised
 
 
+@pytest.mark.usefixtures("_only_own_descriptors")
 def test_the_descriptor_table_is_grown() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = Path("/proc/self/status")
@@ -45,6 +46,7 @@ def test_the_descriptor_table_is_grown() -> None:
         assert size >= min(TABLE_SIZE, limits[0])
 
 
+@pytest.mark.usefixtures("_only_own_descriptors")
 def test_the_descriptor_table_is_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3, 3))
     before = _number_of_open_descriptors()
