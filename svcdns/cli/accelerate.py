@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
 from typing import NoReturn
 
@@ -58,6 +59,8 @@ def accelerate(interface: str | None, address: str, users: tuple[int, ...], stay
 
     Exit code: 0 after SIGTERM or SIGINT, 2 if the command cannot run.
     """
+    if sys.platform != "linux":
+        raise CannotRun("the accelerator needs Linux")
     writer = log_lines.set_up()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)

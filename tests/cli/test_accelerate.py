@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_sigterm_ends_the_command(
     assert run(tmp_path) == 0
     line = f"[INFO] accelerator ready interface=eth0 addresses=10.1.2.3,fd00::3 socket={tmp_path}/socket\n"
     assert capfd.readouterr().out == line
+
+
+def test_another_system_than_linux(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert run(tmp_path) == 2
+    assert capfd.readouterr().err.strip().endswith("the accelerator needs Linux")
 
 
 def test_a_refusal_is_one_line(
