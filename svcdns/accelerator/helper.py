@@ -176,7 +176,11 @@ class Helper:
         self._owner: socket.socket | None = None
         self._failure = ""
         self._listener = _listen(address)
-        self._changes = open_changes()
+        try:
+            self._changes = open_changes()
+        except OSError as error:
+            self._listener.close()
+            raise SocketTaken(f"changes of the interface cannot be seen: {error.strerror}") from error
 
     def check(self) -> Interface:
         """Attaches and detaches a program, as a test. Raises AcceleratorError."""

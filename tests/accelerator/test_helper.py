@@ -203,6 +203,19 @@ def test_a_worker_that_connects_in_a_loop(
         assert decode_greeting(connection.recv(16384)).interface == "eth0"
 
 
+def test_a_system_without_messages_about_interfaces(
+    attachment: FileAttachment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> NoReturn:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(helper_module, "open_changes", refuse)
+    with pytest.raises(SocketTaken, match="changes of the interface cannot be seen"):
+        Helper(str(tmp_path / "socket"), attachment)
+    monkeypatch.undo()
+    Helper(str(tmp_path / "socket"), attachment).close()
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
 def test_a_lack_of_descriptors(
     helper: Helper,
