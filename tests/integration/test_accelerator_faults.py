@@ -14,6 +14,7 @@ from typing import Self
 import pytest
 
 from bench.accelerator_race import why_unavailable
+from bench.client import has_address
 from bench.cluster import Cluster
 from tests.support.accelerated import QUIET, Accelerated, connect_pod
 from tests.support.server import is_alive, until
@@ -21,6 +22,7 @@ from tests.support.server import is_alive, until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 SERVICE = 7
+HEADLESS = 10
 VALIDITY = 0.75
 """The seconds for which a heartbeat of the worker lets the kernel answer."""
 SLACK = 0.5
@@ -172,6 +174,22 @@ def test_a_sidecar_that_is_killed_and_started_again(lab: Accelerated) -> None:
     lines = [line for line in lab.server.whole_log().splitlines()[len(before) :] if "accelerator" in line]
     assert len(lines) == 2
     assert "Traceback" not in lab.server.whole_log()
+
+
+def test_an_api_server_that_is_lost(lab: Accelerated) -> None:
+    """The kernel goes on answering with the last known addresses. Afterwards it answers with the new address."""
+    packet = lab.packet(HEADLESS)
+    lab.warm([packet])
+    lab.server.api.request("break refused")
+    until("the loss in the log", lambda: "cannot reach the Kubernetes API" in lab.server.whole_log())
+    with lab.only_kernel(), Asking(lab, packet) as asking:
+        begun = time.monotonic()
+        until("replies after the validity", lambda: asking.replies and asking.replies[-1] > begun + 2 * VALIDITY)
+    assert asking.lost == []
+    address = lab.server.api.request(f"repair {HEADLESS}")
+    until("the new address", lambda: has_address(lab.reply(packet), address))
+    lab.warm([packet])
+    assert has_address(lab.reply(packet), address)
 
 
 def test_an_address_that_is_added_and_removed(lab: Accelerated) -> None:
