@@ -95,7 +95,7 @@ def write(descriptors: list[int], cpus: int, acknowledged: mmap.mmap, over: mmap
     key, other = map(question, NAMES)
     version = 0
     while not over[0]:
-        made.heartbeat(0.75)
+        made.heartbeat(time.monotonic() + 0.75)
         for _ in range(20):
             version += 1
             is_large = version % 5 == 0

@@ -211,8 +211,8 @@ class Memory:
         self._order_stores()
         self._place_count[PLACE_COUNT // 4] = 0
 
-    def heartbeat(self, seconds: float) -> None:
-        """Lets the program answer for `seconds` from the present time of `clock`.
+    def heartbeat(self, until: float) -> None:
+        """Lets the program answer until the time `until` of `clock`.
 
         Does nothing in the LAST_REPLIES seconds after a change of the places.
         """
@@ -225,7 +225,7 @@ class Memory:
             self._order_stores()
             self._place_count[PLACE_CHANGES // 4] = self._place_count[PLACE_CHANGES // 4] + 1 & 0xFFFFFFFF
             self._places_from = None
-        self._valid_until[VALID_UNTIL // 8] = int((self._clock() + seconds) * 1e9)
+        self._valid_until[VALID_UNTIL // 8] = int(until * 1e9)
 
     def stop(self) -> None:
         """Stops the program: no packet that arrives afterwards is answered."""

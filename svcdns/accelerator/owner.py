@@ -55,18 +55,21 @@ class Accelerator:
         self._up = counters.cell(UP)
         counters.set(self._up, 0)
 
-    def heartbeat(self, *, is_current: bool) -> None:
+    def heartbeat(self, is_current: Callable[[], bool]) -> None:
         """Connects, or lets the program answer for VALID seconds. Call it four times a second.
 
-        `is_current` is true if the answer tables have all changes that have arrived.
+        `is_current` returns True if the answer tables have all changes that have arrived. VALID begins before the call
+        of `is_current`, so the program stops in time if the process is suspended afterwards.
         """
         if self._has_ended or not self._listeners.readers:
             return
+        until = self._clock() + VALID
+        may_answer = self._mirrors is not None and is_current()
         try:
             if self._mirrors is None:
                 self._client.attempt()
-            elif is_current:
-                self._mirrors.memory.heartbeat(VALID)
+            elif may_answer:
+                self._mirrors.memory.heartbeat(until)
         except Exception as error:  # noqa: BLE001  logged; the worker answers without the accelerator
             self._client.give_up(error)
 

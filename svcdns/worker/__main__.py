@@ -101,7 +101,7 @@ class _Process:
         worker = self.worker
         accelerator = worker.accelerator = Accelerator(address, worker.listeners, worker.counters, worker.clock)
         while True:
-            accelerator.heartbeat(is_current=self._is_current())
+            accelerator.heartbeat(self._is_current)
             await asyncio.sleep(UPDATE_INTERVAL / HEARTBEATS)
 
     def _is_current(self) -> bool:

@@ -146,12 +146,12 @@ def test_a_demoted_entry_comes_back_at_its_next_use() -> None:
 def test_nothing_is_answered_after_the_end_of_the_heartbeat() -> None:
     with world() as found:
         found.table.put(entry(b"key"))
-        found.memory.heartbeat(0.75)
+        found.memory.heartbeat(found.clock() + 0.75)
         found.clock.turn(0.74)
         assert found.replies(b"key")
         found.clock.turn(0.02)
         assert not found.replies(b"key")
-        found.memory.heartbeat(0.75)
+        found.memory.heartbeat(found.clock() + 0.75)
         assert found.replies(b"key")
         found.memory.stop()
         assert not found.replies(b"key")

@@ -74,7 +74,7 @@ def test_places(sockets: list[tuple[str, int, Any]], places: list[tuple[str, int
     listeners = SimpleNamespace(datagram_sockets=[a_socket(*one) for one in sockets], responders=[])
     mirrors = Mirrors(memory, [V4, V6], cast("Listeners", listeners), Counters(), Clock(), reraise)
     assert mirrors.place() == 0
-    memory.heartbeat(1.0)
+    memory.heartbeat(1e6)
     assert program.places() == places
     attached = {id(one.table) for *_, one in sockets if one is not None and one.table.mirror is not None}
     assert len(attached) == len({table for *_, table in places})
@@ -115,12 +115,12 @@ class Play:
                 ]
                 self.mirrors.place()
                 self.clock.turn(LAST_REPLIES)
-                self.memory.heartbeat(1.0)
+                self.memory.heartbeat(self.clock() + 1.0)
             case "put":
                 counter = self.counters[which][number % 3]
                 responder.table.put(Entry(key, b"%20d" % number, float("inf"), (("d", key.decode()),), counter))
             case "query":
-                self.memory.heartbeat(1.0)
+                self.memory.heartbeat(self.clock() + 1.0)
                 for _ in range(3):
                     self.sent += self.program.packet(b"id" + key, V4, 53 + which, self.clock()) is not None
             case "drop":

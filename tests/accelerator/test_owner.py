@@ -60,7 +60,7 @@ class Accelerated(World):
         return self.doubles[-1]
 
     def heartbeat(self) -> None:
-        self.accelerator.heartbeat(is_current=True)
+        self.accelerator.heartbeat(lambda: True)
 
     async def second(self) -> None:
         """Does what the worker does once a second."""
@@ -174,12 +174,29 @@ async def test_a_worker_without_its_changes_does_not_prolong_the_heartbeat(world
     await world.connect(helper)
     await world.store()
     packet = dns.message.make_query(NAME, "A", use_edns=False).to_wire()
-    world.accelerator.heartbeat(is_current=False)
+    world.accelerator.heartbeat(lambda: False)
     later = monotonic() + 0.8
     assert helper.program.packet(packet, LOCAL, world.port, later) is None
     world.passed = 0.8
     world.heartbeat()
     assert helper.program.packet(packet, LOCAL, world.port, later) is not None
+
+
+async def test_a_worker_that_was_suspended_after_it_had_read_the_feed(world: Accelerated) -> None:
+    """It has not read what came meanwhile, so the program stops answering as if the worker were still suspended."""
+    helper = world.helper()
+    await world.connect(helper)
+    await world.store()
+    packet = dns.message.make_query(NAME, "A", use_edns=False).to_wire()
+
+    def suspended() -> bool:
+        world.passed += 5
+        return True
+
+    world.accelerator.heartbeat(suspended)
+    assert helper.program.packet(packet, LOCAL, world.port, monotonic() + world.passed) is None
+    world.heartbeat()
+    assert helper.program.packet(packet, LOCAL, world.port, monotonic() + world.passed) is not None
 
 
 async def test_a_reload(world: Accelerated) -> None:
