@@ -83,8 +83,9 @@ struct work {
 	volatile __s64 error;
 	volatile __u32 cpu, at, length, table, slot, tail_len, first_serial, serial, check, longer, ttl;
 	volatile __u32 question_end, kept_end, payload_len, labels, depths, place_changes;
+	volatile __u32 order;
 	volatile __u8 starts[16];
-	__u8 pad[44]; /* so that no cache line has values of two CPUs */
+	__u8 pad[40]; /* so that no cache line has values of two CPUs */
 };
 
 struct counts {
@@ -105,6 +106,11 @@ static long (*const bpf_skb_change_tail)(void *skb, __u32 n, __u64 flags) = (voi
 static long (*const bpf_l4_csum_replace)(void *skb, __u32 at, __u64 from, __u64 to, __u64 flags) =
 	(void *)BPF_FUNC_l4_csum_replace;
 static long (*const bpf_csum_update)(void *skb, __u32 sum) = (void *)BPF_FUNC_csum_update;
+
+/* Keeps the loads before it from changing places with the loads after it, as CPUs of the ARM family permit. An atomic
+ * exchange is a full barrier (Linux, Documentation/atomic_t.txt, "ORDERING").
+ */
+#define order_loads(work) __sync_lock_test_and_set(&here(work)->order, 0)
 
 /* Returns the word of the entry with the key of `work`, or 0. A set has at most one entry for each tag. */
 INLINE __u32 find_word(struct work *work, __u64 seed)
@@ -216,6 +222,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	if (!first)
 		COUNT(unknown);
 	work->first_serial = work->serial = fresh(first->head.serial);
+	order_loads(work);
 	if (!has_key(first, work))
 		COUNT(unknown);
 	work->now = bpf_ktime_get_ns();
@@ -230,6 +237,7 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 		if (!slot)
 			COUNT(unknown);
 		work->serial = fresh(slot->head.serial);
+		order_loads(work);
 		if (!has_key(slot, work))
 			COUNT(unknown);
 	}
@@ -262,7 +270,8 @@ INLINE int reply(struct __sk_buff *skb, struct state *state, struct work *work, 
 	}
 	*(__u64 *)((void *)(udp + 1) + 2) = fresh(slot->head.header);
 	*(__u16 *)((void *)(udp + 1) + 2 + sizeof(__u64)) = fresh(slot->head.header_end);
-	hit_counter = fresh(slot->head.hit_counter); /* before the last look at the serials, as all of the slots */
+	hit_counter = fresh(slot->head.hit_counter);
+	order_loads(work); /* all of the slots is read before the last look at the serials */
 	if (fresh(slot->head.serial) != work->serial || fresh(first->head.serial) != work->first_serial) {
 		mine->torn++;
 		return TC_ACT_SHOT;

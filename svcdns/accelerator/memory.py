@@ -17,7 +17,6 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from operator import add
@@ -53,6 +52,7 @@ from svcdns.accelerator.layout import (
     key_tag,
 )
 from svcdns.accelerator.slot_pool import Replies, SlotPool, kept_end
+from svcdns.accelerator.store_order import order_stores
 from svcdns.eventloop.clock import Clock
 from svcdns.serving.metrics import HitCounter
 
@@ -157,7 +157,6 @@ class Memory:
         """The slots of both pools at which `unused` looks next."""
         self._numbers = HitNumbers(self._counts, cpus)
         self._cpus = cpus
-        self._barrier = threading.Lock()
         self.denials = DenialFilter(self._valid_until, self._place_count)
 
     def _map(self, descriptor: int, size: int) -> mmap.mmap:
@@ -169,17 +168,6 @@ class Memory:
         found: memoryview = memoryview(memory).cast(letter)  # type: ignore[call-overload]
         self._views.append(found)
         return found
-
-    def _order_stores(self) -> None:
-        """Lets other CPUs see all earlier stores before all later ones.
-
-        On ARM, one use of a lock is not enough: an earlier and a later store may both move between the acquisition and
-        the release, and change places there. No store passes both a release and the acquisition that follows.
-        """
-        with self._barrier:
-            pass
-        with self._barrier:
-            pass
 
     def close(self) -> None:
         """Unmaps the memory. Call `stop` before."""
@@ -206,9 +194,9 @@ class Memory:
             self._places_from = self._clock()
         self._places = wanted
         self.stop()
-        self._order_stores()
+        order_stores()
         self._place_count[PLACE_CHANGES // 4] |= 1
-        self._order_stores()
+        order_stores()
         self._place_count[PLACE_COUNT // 4] = 0
 
     def heartbeat(self, until: float) -> None:
@@ -220,9 +208,9 @@ class Memory:
             if self._clock() < self._places_from:
                 return
             self._state[STATE.size : STATE.size + len(self._places)] = self._places
-            self._order_stores()
+            order_stores()
             self._place_count[PLACE_COUNT // 4] = len(self._places) // PLACE.size
-            self._order_stores()
+            order_stores()
             self._place_count[PLACE_CHANGES // 4] = self._place_count[PLACE_CHANGES // 4] + 1 & 0xFFFFFFFF
             self._places_from = None
         self._valid_until[VALID_UNTIL // 8] = int(until * 1e9)
@@ -281,7 +269,7 @@ class Memory:
         self._is_used[index] = 1
         self.entries += 1
         self._slots_of[is_large] += count
-        self._order_stores()
+        order_stores()
         self._sets[word] = tag << TAG_SHIFT | (LARGE_CLASS if is_large else 0) | slots[0]
         return placed
 

@@ -19,6 +19,7 @@ from svcdns.accelerator.layout import (
     octet_sum,
     sum_change,
 )
+from svcdns.accelerator.store_order import order_stores
 
 USES_STEP: Final = 256
 """The number of slots in a step of `SlotPool.take_uses`."""
@@ -109,9 +110,11 @@ class SlotPool:
             )
             octets = head + padded + tail
             serials[at >> 2] = serial
+            order_stores()
             memory[at : at + len(octets)] = octets
             if ttls or rotations > 1:
                 memory[at + size - OFFSETS_SIZE : at + size] = ttl_at + order
+            order_stores()
             serials[at >> 2] = serial + 1 & 0xFFFFFFFF
             used[slot] = 0
 
