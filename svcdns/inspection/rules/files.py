@@ -29,6 +29,7 @@ from svcdns.tls.errors import TlsError
 SOON: Final = 30 * 86400.0
 """Seconds before the expiry of a certificate from which on it is reported."""
 _NOT_LOADED: Final = "the zone is SERVFAIL"
+_EXPIRED: Final = "the certificate has expired"
 """The text of the log line of *file* about a zone file that cannot be used."""
 
 
@@ -114,6 +115,8 @@ def _read(files: PluginFiles, position: Position) -> Iterator[Problem]:
         yield error(position, "file", str(failure))
         return
     for level, line in lines:
+        if isinstance(line, LogLine) and line.text == _EXPIRED:
+            continue  # `_expiry` reports it
         found = from_log_line(line, "file", position)
         if isinstance(line, LogLine) and line.text == _NOT_LOADED:
             found = replace(found, position=position, message=_not_loaded(line))

@@ -127,6 +127,10 @@ def test_right_corefiles_have_no_problem(folder: Path, text: str) -> None:
     assert found(folder, text) == []
 
 
+def test_an_expired_certificate_is_one_problem(folder: Path) -> None:
+    assert found(folder, "tls://. {\n tls late.pem late.key\n whoami\n}\n") == [("certificate-expired", 2)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "matches"),
     [
