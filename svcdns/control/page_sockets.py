@@ -57,7 +57,7 @@ class Watch:
             own = next((other for sock in found for other in self.kept if _overlap(sock, other)), None)
             if own is None:
                 log.warning(
-                    LogLine("another process listens on the same port: each gets a part of the requests", listen=shown)
+                    LogLine("another socket listens on the same port: each gets a part of the requests", listen=shown)
                 )
             else:
                 other = "tcp {}:{}".format(*own.getsockname()[:2])
@@ -83,7 +83,7 @@ def _overlap(one: socket.socket, other: socket.socket) -> bool:
 
 
 async def listen_all(addresses: Iterable[Address], optional: Optional = NONE_OPTIONAL) -> PageSockets:
-    """Returns listening sockets for all addresses. Logs a warning for each port on which another process listens.
+    """Returns listening sockets for all addresses. Logs a warning for each port on which another socket listens.
 
     An optional address that cannot be bound has no sockets. If another address cannot be bound, closes all sockets and
     raises HttpListenError.

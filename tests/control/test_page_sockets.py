@@ -100,15 +100,14 @@ async def test_a_port_that_another_process_shares(caplog: pytest.LogCaptureFixtu
         close_all(await listen_all([address]))
     [record] = caplog.records
     assert record.getMessage() == (
-        "another process listens on the same port: each gets a part of the requests "
-        f'listen="tcp 127.0.0.1:{address[1]}"'
+        f'another socket listens on the same port: each gets a part of the requests listen="tcp 127.0.0.1:{address[1]}"'
     )
     caplog.clear()
     close_all(await listen_all([address]))
     assert not caplog.records
 
 
-ANOTHER = 'another process listens on the same port: each gets a part of the requests listen="tcp {}:{}"'
+ANOTHER = 'another socket listens on the same port: each gets a part of the requests listen="tcp {}:{}"'
 OWN = (
     "pages have the same port and different addresses: a request reaches only one of them "
     'listen="tcp {}:{}" other="tcp 127.0.0.1:{}"'
