@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 LOCKED_EXTRAS := azure clouddns route53
 
-.PHONY: help env demo demo-check test slow check conformance coverage versions format lint types layers changelog site integration load bench bench-table \
+.PHONY: help env demo demo-check test slow check conformance coverage coverage-first coverage-second versions format lint types layers changelog site integration load bench bench-table \
 	bench-smoke soak fuzz accelerator-soak accelerator-object image image-multiarch audit sbom lock release clean
 
 help:  ## list the commands
@@ -62,11 +62,21 @@ layers: $(DEV_STAMP)  ## import layers and other import rules
 changelog: $(DEV_STAMP)  ## show the changelog of the next release
 	$(BIN)/towncrier build --draft --version next
 
-# Coverage is measured in the process of pytest alone, so that tests which start processes add time and no lines.
-COVERED ?= $(filter-out $(addprefix tests/,bench conformance deploy end_to_end integration release support),$(wildcard tests/*))
+# Coverage is measured in the processes of pytest alone, so that tests which start processes add time and no lines. Two
+# halves of the tests run side by side.
+COVERED ?= $(filter-out $(addprefix tests/,bench conformance deploy end_to_end integration release support) tests/test_%,$(wildcard tests/*))
+FIRST_HALF := $(addprefix tests/,plugins hostile wire zones control cli upstream sources)
 coverage: $(DEV_STAMP)  ## branch coverage of the unit tests; fails below the floor in pyproject.toml
-	$(BIN)/coverage run -m pytest -q $(COVERED)
+	$(BIN)/coverage erase
+	$(MAKE) --no-print-directory --jobs=2 --output-sync coverage-first coverage-second
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+coverage-first coverage-second: $(DEV_STAMP)
+coverage-first: HALF = $(filter $(FIRST_HALF),$(COVERED))
+coverage-second: HALF = $(filter-out $(FIRST_HALF),$(COVERED))
+coverage-first coverage-second:
+	$(BIN)/coverage run --parallel-mode -m pytest -q $(HALF)
 
 versions: $(DEV_STAMP)  ## the tests with every CPython from 3.11 that is installed; VERSIONS="tests/wire" chooses tests
 	$(BIN)/nox $(if $(VERSIONS),-- $(VERSIONS))

@@ -1,8 +1,8 @@
 """Queries race with changes of the accelerator's memory: `python -m bench.accelerator_race [--seconds N]`.
 
 A process puts versions of a reply under one name, and removes each version, as fast as possible. Replies are small or
-large, with one rotation or several. Each slot is used again immediately, also for another name; a server waits for a
-second before. Another process sends queries through a pair of virtual interfaces, and checks each reply:
+large, with one rotation or several. Each slot is used again immediately, also for another name; a server waits for
+0.1 s before. Another process sends queries through a pair of virtual interfaces, and checks each reply:
 
 - older: the version had been removed before the query was sent.
 - mixed: the reply has octets of two versions, of another name, or of another message ID.

@@ -10,6 +10,7 @@ One process writes. Rules:
 3. The places are written only LAST_REPLIES seconds after a stop, when the program no longer reads them for any packet.
    If a packet takes longer, `PLACE_CHANGES` still prevents a reply for other places.
 4. Every reply of the program is counted once. `take_hits` and `take_uses` return the counts since their last call.
+   A packet that takes longer than REST may be counted for an entry that has its slot now.
 """
 
 from __future__ import annotations
