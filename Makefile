@@ -6,7 +6,8 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 LOCKED_EXTRAS := azure clouddns route53
 
-.PHONY: help env demo demo-check test slow check conformance coverage coverage-first coverage-second versions format lint types layers changelog site integration load bench bench-table \
+.PHONY: help env demo demo-check test slow check conformance coverage coverage-first coverage-second versions format lint \
+	types layers changelog site integration load bench bench-table \
 	bench-smoke soak fuzz accelerator-soak accelerator-object image image-multiarch audit sbom lock release clean
 
 help:  ## list the commands
@@ -62,8 +63,8 @@ layers: $(DEV_STAMP)  ## import layers and other import rules
 changelog: $(DEV_STAMP)  ## show the changelog of the next release
 	$(BIN)/towncrier build --draft --version next
 
-# Coverage is measured in the processes of pytest alone, so that tests which start processes add time and no lines. Two
-# halves of the tests run side by side.
+# Coverage is measured in the processes of pytest alone, so that tests which start processes add time and no lines. So do
+# tests of the repository's texts (tests/test_*). Two halves of the other tests run side by side.
 COVERED ?= $(filter-out $(addprefix tests/,bench conformance deploy end_to_end integration release support) tests/test_%,$(wildcard tests/*))
 FIRST_HALF := $(addprefix tests/,plugins hostile wire zones control cli upstream sources)
 coverage: $(DEV_STAMP)  ## branch coverage of the unit tests; fails below the floor in pyproject.toml

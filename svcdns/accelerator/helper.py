@@ -163,8 +163,9 @@ class Helper:
     def __init__(
         self, address: str, attachment: Attachment, users: Iterable[int] = (IMAGE_UID,), clock: Clock = monotonic
     ) -> None:
-        """Opens the socket at `address` (`@name` for an abstract one). Raises SocketTaken.
+        """Opens the socket at `address` (`@name` for an abstract one).
 
+        Raises SocketTaken, or AcceleratorError if changes of the interface cannot be seen.
         Processes of root and of the uids in `users` may become the owner.
         """
         self._attachment, self._clock = attachment, clock
@@ -180,7 +181,7 @@ class Helper:
             self._changes = open_changes()
         except OSError as error:
             self._listener.close()
-            raise SocketTaken(f"changes of the interface cannot be seen: {error.strerror}") from error
+            raise AcceleratorError(f"changes of the interface cannot be seen: {error.strerror}") from error
 
     def check(self) -> Interface:
         """Attaches and detaches a program, as a test. Raises AcceleratorError."""

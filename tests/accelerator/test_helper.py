@@ -210,7 +210,7 @@ def test_a_system_without_messages_about_interfaces(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(helper_module, "open_changes", refuse)
-    with pytest.raises(SocketTaken, match="changes of the interface cannot be seen"):
+    with pytest.raises(AcceleratorError, match="changes of the interface cannot be seen"):
         Helper(str(tmp_path / "socket"), attachment)
     monkeypatch.undo()
     Helper(str(tmp_path / "socket"), attachment).close()
